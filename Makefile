@@ -1,0 +1,57 @@
+# Everything runs in an environment of its own, .venv, made on the first call.
+# Stamp files make a second call quick; edit setup.cfg or constraints.txt and the install runs again.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# The constraints keep torch at the pinned version: left free, pip may take a build of several GB.
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+DECLARED := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: demo test lint format docs tutorials bench clean distclean
+
+demo: $(VENV)/.core  ## explain tokens of the shipped model, write out/demo.png
+	$(BIN)/captum-ultra demo --output out
+
+test: $(VENV)/.test  ## all tests and the examples in the docstrings
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## the pages as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
+
+tutorials: $(VENV)/.test  ## run the notebooks and keep their pictures in them
+	$(BIN)/python tools/run_tutorials.py tutorials/*.ipynb
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.latent_tokens
+
+clean:
+	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(DECLARED) | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.test: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[test]"
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.docs: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[docs]"
+	@touch $@ $(VENV)/.core
