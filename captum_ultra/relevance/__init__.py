@@ -1,0 +1,22 @@
+"""The engine: relevance carried backwards through the attention layers of a running model.
+
+Relevance is a cotangent. Every attention layer is replaced, while a model runs, by an operation
+that carries one number per token beside the values; its backward pass turns the relevance row of
+a target into the row one layer below. The explanation of a latent token is then one call of
+``torch.autograd.grad``. Nothing here knows a model class or a library.
+"""
+
+from captum_ultra.relevance.chunks import automatic_chunk
+from captum_ultra.relevance.pullback import relevance_rows
+from captum_ultra.relevance.rules import Rule, gradient_weighted, rollout
+from captum_ultra.relevance.scope import Trace, trace_relevance
+
+__all__ = [
+    "Rule",
+    "Trace",
+    "automatic_chunk",
+    "gradient_weighted",
+    "relevance_rows",
+    "rollout",
+    "trace_relevance",
+]

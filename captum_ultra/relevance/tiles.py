@@ -1,0 +1,131 @@
+"""The backward pass of attention with relevance, one tile of heads x query rows at a time.
+
+The probabilities A do not depend on the target: a tile of them is rebuilt once for all targets of
+a chunk and never kept, so memory grows with the number of tokens n and not with n^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from captum_ultra.relevance.rules import Rule
+
+__all__ = ["tiled_backward"]
+
+# Numbers in one tile of scores, times targets: on a CPU a few megabytes stay in the last-level
+# cache; on an accelerator fewer and larger kernels win.
+_TILE_NUMBERS = {"cpu": 2**20, "other": 2**26}
+_CAUSAL_TILES, _CAUSAL_ROWS = 8, 64
+
+
+def tiled_backward(
+    grad: Tensor, relevance: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
+    rule: Rule, scale: float, is_causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of the queries, keys and values, and what the layer adds to the relevance.
+
+    Inside, the B x H heads form one axis and the T targets stand next to the query rows, so that
+    everything is a large matrix product; for a tile of m rows dA = [m T, d] [d, n],
+    dq = [m T, n] [n, d], dk = [T n, m] [m, d] and dv = [n, m] [m, T d].
+
+    Args:
+        grad: gradient of the output [T, B, H, n, d_v].
+        relevance: rows above the layer [T, B, n].
+        query, key, value: [B, H, n, d], [B, G, n, d], [B, G, n, d_v]; G divides H.
+        mask: boolean (True = attend) or additive, broadcastable to [B, H, n, n].
+        rule: what a head does to a relevance row.
+        scale: factor of the scores.
+        is_causal: row i attends to tokens 0..i.
+
+    Returns:
+        dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and the mean
+        over heads of what the rule adds [T, B, n] in at least float32.
+    """
+    targets, batch, heads, n, d_v = grad.shape
+    groups, d = key.shape[1], query.shape[-1]
+    compute = torch.promote_types(query.dtype, torch.float32)
+    q, k, v = (_by_head(each, heads, compute) for each in (query, key, value))
+    q = q * scale
+    d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).contiguous()
+    above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
+    added = torch.zeros_like(above)
+    dq = q.new_empty(batch * heads, n, targets, d)
+    dk = q.new_zeros(batch * heads, targets, n, d)
+    dv = q.new_zeros(batch * heads, n, targets * d_v)
+
+    for head, rows in _cut(batch * heads, n, targets, is_causal, q.device):
+        keys = slice(rows.stop if is_causal else n)
+        scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
+        probabilities = _softmax(scores, _mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
+        g, m, width = probabilities.shape
+        d_rows = d_out[head, rows]
+        gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2))
+        product = gradient.view(g, m, targets, width).mul_(probabilities.unsqueeze(2))
+        added[head, :, keys] += rule(above[head, :, rows], probabilities, product)
+        # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
+        product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
+        dq[head, rows] = torch.bmm(product.view(g, m * targets, width), k[head, keys]).view(g, m, targets, d)
+        d_keys = torch.bmm(product.view(g, m, targets * width).transpose(1, 2), q[head, rows])
+        dk[head, :, keys] += d_keys.view(g, targets, width, d)
+        dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v))
+
+    dq = dq.mul_(scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
+    dk = _by_group(dk.transpose(0, 1), batch, groups)
+    dv = _by_group(dv.view(-1, n, targets, d_v).permute(2, 0, 1, 3), batch, groups)
+    added = added.view(batch, heads, targets, n).mean(1).transpose(0, 1)
+    return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype), added
+
+
+def _by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """[B, G, n, d] -> contiguous [B H, n, d], repeating the heads that several queries share."""
+    return tensor.to(dtype).repeat_interleave(heads // tensor.shape[1], dim=1).flatten(0, 1).contiguous()
+
+
+def _by_group(gradient: Tensor, batch: int, groups: int) -> Tensor:
+    """[T, B H, n, d] -> [T, B, G, n, d], summed over the queries that share a head."""
+    targets, _, n, d = gradient.shape
+    return gradient.reshape(targets, batch, groups, -1, n, d).sum(3)
+
+
+def _cut(heads: int, n: int, targets: int, is_causal: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Cut heads x query rows so that no tile of scores, times targets, exceeds the budget."""
+    numbers = _TILE_NUMBERS.get(device.type, _TILE_NUMBERS["other"])
+    rows = max(1, min(n, numbers // (targets * n)))
+    if is_causal:  # a tile reaches to its last row's key: low tiles waste little on the future
+        rows = min(rows, max(n // _CAUSAL_TILES, _CAUSAL_ROWS))
+    rows = -(-n // -(-n // rows))  # tiles of equal height
+    group = 1 if device.type == "cpu" else max(1, min(heads, numbers // (targets * n * rows)))
+    for head in range(0, heads, group):
+        for row in range(0, n, rows):
+            yield slice(head, min(head + group, heads)), slice(row, min(row + rows, n))
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tensor:
+    """Probabilities [g, m, keys] of scores (overwritten); a row that may attend to nothing is zero."""
+    if first_row is not None:  # causal: only the square that ends on the diagonal holds future keys
+        m = scores.shape[1]
+        future = torch.ones(m, m, dtype=torch.bool, device=scores.device).triu_(1)
+        scores[:, :, first_row:].masked_fill_(future, -torch.inf)
+    if mask is None:
+        return torch.softmax(scores, dim=-1)
+    if mask.dtype == torch.bool:
+        scores.masked_fill_(~mask, -torch.inf)
+    else:
+        scores += mask
+    nothing = scores.amax(-1, keepdim=True) == -torch.inf
+    return torch.softmax(scores, dim=-1).masked_fill_(nothing, 0)
+
+
+def _mask_tile(mask: Tensor | None, heads: int, head: slice, rows: slice) -> Tensor | None:
+    """The part of a mask broadcastable to [B, H, n, n] that a tile of the B H heads needs."""
+    if mask is None:
+        return None
+    mask = mask[(None,) * (4 - mask.dim())]
+    mask = mask[:, :, rows] if mask.shape[2] > 1 else mask
+    index = torch.arange(head.start, head.stop, device=mask.device)
+    of_sample = index // heads if mask.shape[0] > 1 else torch.zeros_like(index)
+    of_head = index % heads if mask.shape[1] > 1 else torch.zeros_like(index)
+    return mask[of_sample, of_head]
