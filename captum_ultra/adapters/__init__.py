@@ -1,0 +1,7 @@
+"""What the engine needs to know about a model: its blocks, its tokens, how to call it. Nothing else."""
+
+from captum_ultra.adapters.layout import TokenLayout, watch_layout
+from captum_ultra.adapters.resolve import Blocks, check_model, resolve
+from captum_ultra.adapters.view import TransformerView
+
+__all__ = ["Blocks", "TokenLayout", "TransformerView", "check_model", "resolve", "watch_layout"]

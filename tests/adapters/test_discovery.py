@@ -1,0 +1,191 @@
+"""Blocks found by watching a run, or named by the caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ultra import LatentTokenAttribution, UnsupportedModelError
+from captum_ultra.adapters import resolve
+from tests.attr.models import text
+from tests.builders import CASES, DEPTH, Case, case_named, stir
+from tests.builders.torch_models import PlainBlock, PlainTransformer
+
+IDS = torch.arange(3, 21).view(2, 9)
+
+
+def plain(fused: bool = True) -> PlainTransformer:
+    torch.manual_seed(0)
+    return stir(PlainTransformer(fused)).eval()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_model_shows_its_blocks(case: Case) -> None:
+    """The view is of the model's own blocks, in their order, and knows which axis is the batch."""
+    model = case.model()
+    view = resolve(model, case.inputs())
+    assert list(view.blocks) == list(model.get_submodule(case.blocks).children())
+    assert len(view.blocks) == case.depth
+    assert view.batch_first is case.batch_first
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_model_that_nobody_knows(fused: bool) -> None:
+    model = plain(fused)
+    view = resolve(model, IDS)
+    assert view.discovered
+    assert list(view.blocks) == list(model.steps)
+
+
+def test_discovery_leaves_the_model_in_its_mode() -> None:
+    model = plain().train()
+    model.steps[1].eval()
+    resolve(model, IDS)
+    assert model.training and not model.steps[1].training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("given", ["name", "names", "modules"])
+def test_blocks_given_by_the_caller(given: str) -> None:
+    model = plain()
+    blocks: Any = {"name": "steps", "names": ["steps.0", "steps.1", "steps.2"], "modules": list(model.steps)}[given]
+    found = LatentTokenAttribution(model).attribute(IDS, token="all")
+    assert torch.equal(LatentTokenAttribution(model, blocks=blocks).attribute(IDS, token="all"), found)
+
+
+def test_a_part_of_the_blocks() -> None:
+    """From the second block on: its input plays the embedding, and layer 1 is one block later."""
+    model = plain()
+    lta = LatentTokenAttribution(model, blocks=["steps.1", "steps.2"])
+    with torch.no_grad():
+        middle = model.steps[0](model.embed(IDS))
+
+    class Rest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = model.steps[1:]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for step in self.steps:
+                x = step(x)
+            return x
+
+    expected = LatentTokenAttribution(Rest()).attribute(middle, token="all", layer=2)
+    torch.testing.assert_close(lta.attribute(IDS, token="all", layer=2), expected)
+    with pytest.raises(ValueError, match="with 2 blocks"):
+        lta.attribute(IDS, layer=3)
+
+
+@pytest.mark.parametrize("case_name", ["timm-vit", "hf-BertModel-sdpa", "open_clip-clip-text", "torchvision-vit"])
+def test_naming_the_blocks_of_a_known_model_changes_nothing(case_name: str) -> None:
+    case = case_named(case_name)
+    model, inputs = case.model(), case.inputs()
+    found = LatentTokenAttribution(model).attribute(inputs, token=[1, 2])
+    named = LatentTokenAttribution(model, blocks=case.blocks).attribute(inputs, token=[1, 2])
+    assert torch.equal(named, found)
+
+
+class TwoTowers(nn.Module):
+    """Two chains of the same length: which one is meant is the caller's to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = PlainTransformer(fused=True), PlainTransformer(fused=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.first(ids) + self.second(ids)
+
+
+def test_two_chains_of_the_same_length_are_the_callers_to_choose() -> None:
+    model = TwoTowers().eval()
+    with pytest.raises(UnsupportedModelError, match=r"first\.steps, second\.steps.*blocks='first\.steps'"):
+        LatentTokenAttribution(model).attribute(IDS)
+    chosen = LatentTokenAttribution(model, blocks="second.steps").attribute(IDS, token="all")
+    assert torch.equal(chosen, LatentTokenAttribution(model.second).attribute(IDS, token="all"))
+
+
+def test_blocks_without_a_container() -> None:
+    class Loose(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(50, 32)
+            self.one, self.two = PlainBlock(fused=True), PlainBlock(fused=True)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.two(self.one(self.embed(ids)))
+
+    model = Loose().eval()
+    with pytest.raises(UnsupportedModelError, match=r"ran 2 attentions.*blocks=\.\.\."):
+        LatentTokenAttribution(model).attribute(IDS)
+    assert LatentTokenAttribution(model, blocks=["one", "two"]).attribute(IDS).shape == IDS.shape
+
+
+@pytest.mark.parametrize(
+    "blocks, message",
+    [
+        ("stepz", r"no module 'stepz'; containers: .*steps"),
+        ("head", "names a module without children"),
+        ([], "nothing given"),
+        ([nn.Linear(2, 2)], r"not among them: \['Linear'\]"),
+        (["steps.0", "steps.9"], r"no module 'steps\.9'"),
+    ],
+)
+def test_blocks_that_do_not_exist(blocks: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LatentTokenAttribution(plain(), blocks=blocks).attribute(IDS)
+
+
+def test_blocks_that_the_input_does_not_pass() -> None:
+    """The text blocks of a two-tower model, given an image."""
+    case = case_named("hf-CLIPModel-image")
+    lta = LatentTokenAttribution(case.model(), blocks="text_model.encoder.layers")
+    with pytest.raises(UnsupportedModelError, match=r"only 0 of the 3 blocks.*blocks=\.\.\."):
+        lta.attribute(case.inputs())
+
+
+def test_blocks_out_of_order_and_blocks_within_blocks() -> None:
+    model = plain()
+    with pytest.raises(UnsupportedModelError, match="out of order"):
+        LatentTokenAttribution(model, blocks=["steps.1", "steps.0"]).attribute(IDS)
+    wrapped = nn.Sequential(model.embed, nn.Sequential(*model.steps))
+    with pytest.raises(UnsupportedModelError, match=r"nested blocks|out of order"):
+        LatentTokenAttribution(wrapped, blocks=["1", "1.0"]).attribute(IDS)
+
+
+def test_a_layer_by_its_module_and_by_its_name() -> None:
+    model = plain()
+    lta = LatentTokenAttribution(model)
+    for layer in range(1, DEPTH + 1):
+        expected = lta.attribute(IDS, token=8, layer=layer)
+        assert torch.equal(lta.attribute(IDS, token=8, layer=model.steps[layer - 1]), expected)
+        assert torch.equal(lta.attribute(IDS, token=8, layer=f"steps.{layer - 1}"), expected)
+
+
+class TokensFirst(nn.Module):
+    """Carries [N, B, d] between blocks that swap the axes for themselves."""
+
+    class Block(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.transpose(0, 1)).transpose(0, 1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(self.Block(block) for block in text().blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        for block in self.blocks:
+            x = block(x)
+        return x.transpose(0, 1)
+
+
+def test_a_stream_with_the_tokens_first_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="the batch comes first"):
+        LatentTokenAttribution(TokensFirst()).attribute(torch.randn(2, 6, 16))
