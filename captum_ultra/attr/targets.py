@@ -1,0 +1,149 @@
+"""Which latent tokens are explained, and where: the arguments ``token``, ``target`` and ``layer``."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ultra.adapters import TokenLayout
+
+__all__ = ["Targets", "layer_number", "parse_targets"]
+
+Token = int | str | Sequence[int] | Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the caller asked for, before the number of tokens is known.
+
+    ``single`` says whether the result has one map a sample or an axis of targets.
+    """
+
+    token: str | tuple[int, int] | list[int] | None
+    per_sample: Tensor | None
+    single: bool
+
+    def indices(self, layout: TokenLayout, batch: int, device: torch.device) -> Tensor:
+        """Token indices [B, T] within 0..n-1.
+
+        Raises:
+            ValueError: for a token that the model does not have; says which exist.
+        """
+        if self.per_sample is not None:
+            if len(self.per_sample) not in (1, batch):
+                raise ValueError(
+                    f"target: {len(self.per_sample)} tokens for a batch of {batch}; give one token a sample"
+                )
+            found = self.per_sample.to(device).expand(batch).unsqueeze(1)
+        else:
+            found = torch.tensor(self._shared(layout), device=device).expand(batch, -1)
+        wrapped = torch.where(found < 0, found + layout.tokens, found)
+        if ((wrapped < 0) | (wrapped >= layout.tokens)).any():
+            wrong = found[(wrapped < 0) | (wrapped >= layout.tokens)][0].item()
+            raise ValueError(
+                f"token {wrong} does not exist: the model sees {layout.tokens} tokens (0..{layout.tokens - 1}; "
+                f"{_describe(layout)})"
+            )
+        return wrapped
+
+    def _shared(self, layout: TokenLayout) -> list[int]:
+        if self.token == "all":
+            return list(range(layout.tokens))
+        if self.token == "patches":
+            if layout.grid is None:
+                raise ValueError(
+                    'token="patches" needs an image; a sequence has no patches: use "all" or token indices'
+                )
+            return list(range(layout.tokens))[layout.patches]
+        if isinstance(self.token, tuple):
+            return [_patch_index(self.token, layout)]
+        assert isinstance(self.token, list)
+        return self.token
+
+
+def parse_targets(token: Token, target: Any) -> Targets:
+    """Check ``token`` and ``target`` as far as possible without running the model.
+
+    Raises:
+        ValueError, TypeError: say what was given and what is possible.
+    """
+    if isinstance(target, tuple):
+        raise TypeError(
+            f"target={target!r}: give a list or a tensor with one token a sample; a (row, col) patch is token="
+        )
+    if target is not None:
+        if not (isinstance(token, int) and token == 0):
+            raise ValueError(f"give either token={token!r} or target={target!r}, not both")
+        return Targets(None, _integers(target, "target").reshape(-1), single=True)
+    if isinstance(token, str):
+        if token not in ("all", "patches"):
+            raise ValueError(f'token={token!r} is unknown; possible: an index, several, (row, col), "all", "patches"')
+        return Targets(token, None, single=False)
+    if isinstance(token, tuple) and len(token) == 2:
+        return Targets((operator.index(token[0]), operator.index(token[1])), None, single=True)
+    indices = _integers(token, "token")
+    if indices.dim() > 1:
+        raise ValueError(f"token must be an index or a flat sequence of indices, got {token!r}")
+    return Targets(indices.reshape(-1).tolist(), None, single=indices.dim() == 0)
+
+
+def layer_number(layer: int | str | nn.Module, model: nn.Module, blocks: Sequence[nn.Module]) -> int:
+    """The number of blocks passed, 0..L; a block (or its name) means: after that block.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    named = layer
+    if isinstance(layer, str):
+        named = dict(model.named_modules()).get(layer, layer)
+    if isinstance(named, nn.Module):
+        for index, block in enumerate(blocks):
+            if block is named:
+                return index + 1
+    if isinstance(named, str | nn.Module):
+        names = {module: name for name, module in model.named_modules()}
+        raise ValueError(
+            f"layer={layer!r} is not a block of the model; its blocks are "
+            f"{', '.join(names.get(block, '?') for block in blocks)}"
+        )
+    try:
+        number = operator.index(layer)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"layer must be a number, a block or a block's name, got {layer!r}") from None
+    if not -len(blocks) - 1 <= number <= len(blocks):
+        raise ValueError(
+            f"layer={number} does not exist: with {len(blocks)} blocks there are layers 0 (the embedding) "
+            f"to {len(blocks)} (after the last block), or -1 to -{len(blocks) + 1}"
+        )
+    return number % (len(blocks) + 1)
+
+
+def _integers(value: Any, name: str) -> Tensor:
+    tensor = torch.as_tensor(value) if not isinstance(value, Tensor) else value.detach()
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} must name at least one token, got {value!r}")
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, got {value!r}")
+    return tensor.long()
+
+
+def _patch_index(patch: tuple[int, int], layout: TokenLayout) -> int:
+    if layout.grid is None:
+        raise ValueError(f"token={patch} is a (row, col) patch, which needs an image; for several tokens give a list")
+    (row, column), (rows, columns) = patch, layout.grid
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise ValueError(
+            f"token={patch}: the patch grid is {rows} x {columns}, rows 0..{rows - 1}, columns 0..{columns - 1}"
+        )
+    return layout.prefix + row * columns + column
+
+
+def _describe(layout: TokenLayout) -> str:
+    if layout.grid is None:
+        return "a sequence"
+    return f"{layout.prefix} before a patch grid of {layout.grid[0]} x {layout.grid[1]}"

@@ -1,0 +1,128 @@
+"""Text as it comes: padded on either side, masked by name or by position, given as embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ultra import LatentTokenAttribution
+from tests.builders import Case, case_named
+from tests.builders.transformers_models import CAUSAL, TEXT
+from tests.reference.ultra import explain
+
+PADDING = 3
+
+
+def padded_mask(ids: Tensor, side: str) -> Tensor:
+    """The first sample is whole, the second has ``PADDING`` tokens of padding."""
+    mask = torch.ones_like(ids)
+    mask[1, slice(0, PADDING) if side == "left" else slice(-PADDING, None)] = 0
+    return mask
+
+
+def assert_rows_close(row: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(row, expected, rtol=0, atol=1e-5 * expected.max().item())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("case", TEXT, ids=lambda case: case.name)
+def test_padded_batches_equal_the_loop(case: Case, side: str) -> None:
+    model, ids = case.model(), case.inputs()
+    mask = padded_mask(ids, side)
+    masked = replace(case, call=lambda model, inputs: model(input_ids=inputs, attention_mask=mask))
+    recording = masked.record(model, ids)
+    token = case.tokens - 1 if side == "left" else case.tokens - 1 - PADDING
+    for score in ("sum", "energy"):
+        row = LatentTokenAttribution(model).attribute(
+            ids, token=token, score=score, self_token="zero", additional_forward_args=(mask,)
+        )
+        assert_rows_close(row, explain(recording, token, case.depth, score, self_token="zero"))
+        assert (row[mask == 0] == 0).all(), "a padded token holds relevance"
+
+
+@pytest.mark.parametrize("case", TEXT, ids=lambda case: case.name)
+def test_right_padding_changes_nothing(case: Case) -> None:
+    """A text explained in a padded batch equals the same text explained alone."""
+    model, ids = case.model(), case.inputs()
+    lta, token = LatentTokenAttribution(model), 4
+    batch = lta.attribute(ids, token=token, self_token="zero", additional_forward_args=padded_mask(ids, "right"))
+    alone = lta.attribute(ids[1:, :-PADDING], token=token, self_token="zero")
+    assert_rows_close(batch[1:, :-PADDING], alone)
+
+
+@pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-LlamaForCausalLM-eager"])
+def test_masks_by_name_and_by_position_are_the_same(name: str) -> None:
+    case = case_named(name)
+    ids = case.inputs()
+    mask = padded_mask(ids, "right")
+    lta = LatentTokenAttribution(case.model())
+    by_position = lta.attribute(ids, token="all", additional_forward_args=(mask,))
+    assert torch.equal(by_position, lta.attribute(ids, token="all", additional_forward_args=mask))
+    by_name = lta.attribute(ids, token="all", additional_forward_args={"attention_mask": mask})
+    assert torch.equal(by_position, by_name)
+    assert not torch.equal(by_position, lta.attribute(ids, token="all"))
+
+
+def test_other_arguments_by_position_are_refused_with_the_names_that_exist() -> None:
+    case = case_named("hf-LlamaForCausalLM-sdpa")
+    with pytest.raises(ValueError, match=r"attention mask of shape \[2, 9\].*dict.*position_ids"):
+        LatentTokenAttribution(case.model()).attribute(
+            case.inputs(), additional_forward_args=(None, torch.arange(9)[None])
+        )
+
+
+def test_embeddings_in_place_of_ids() -> None:
+    case = case_named("hf-LlamaForCausalLM-sdpa")
+    model: Any = case.model()
+    ids = case.inputs()
+    embeddings = model.get_input_embeddings()(ids)
+    lta = LatentTokenAttribution(model)
+    assert torch.equal(lta.attribute(embeddings, token="all"), lta.attribute(ids, token="all"))
+
+
+def test_a_sliding_window_shorter_than_the_text() -> None:
+    """One block sees the window and not beyond; three blocks reach three windows back."""
+    case = case_named("hf-MistralForCausalLM-sdpa")
+    lta, ids, last = LatentTokenAttribution(case.model()), case.inputs(), case.tokens - 1
+    after_one = lta.attribute(ids, token=last, layer=1)
+    window = slice(last - 3, last + 1)
+    assert (after_one[:, : window.start] == 0).all()
+    assert (after_one[:, window] > 0).any(dim=1).all()
+    assert (lta.attribute(ids, token=last, layer=3)[:, : window.start] > 0).any()
+
+
+@pytest.mark.parametrize("case", CAUSAL, ids=lambda case: case.name)
+def test_causal_models_look_back_only(case: Case) -> None:
+    rows = LatentTokenAttribution(case.model()).attribute(case.inputs(), token="all")
+    assert (rows.triu(1) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["torch-encoder-prenorm", "torch-encoder-postnorm"])
+@pytest.mark.parametrize("kind", ["padding", "causal", "both"])
+def test_masks_of_torch_encoders(name: str, kind: str) -> None:
+    case = case_named(name)
+    masks: dict[str, Tensor] = {}
+    if kind != "causal":
+        masks["src_key_padding_mask"] = torch.arange(9).expand(2, 9) > torch.tensor([[8], [6]])
+    if kind != "padding":
+        masks["mask"] = torch.ones(9, 9, dtype=torch.bool).triu(1)
+    model, inputs = case.model(), case.inputs()
+    masked = replace(case, call=lambda model, inputs: model(inputs, **masks))
+    row = LatentTokenAttribution(model).attribute(inputs, token=5, self_token="zero", additional_forward_args=masks)
+    assert_rows_close(row, explain(masked.record(model, inputs), 5, case.depth, self_token="zero"))
+
+
+def test_a_causal_mask_given_as_a_hint() -> None:
+    """``is_causal`` beside the mask, as torch's documentation recommends."""
+    case = case_named("torch-encoder-prenorm")
+    model, inputs = case.model(), case.inputs()
+    mask = nn.Transformer.generate_square_subsequent_mask(9)
+    lta = LatentTokenAttribution(model)
+    plain = lta.attribute(inputs, token="all", additional_forward_args={"mask": mask})
+    hinted = lta.attribute(inputs, token="all", additional_forward_args={"mask": mask, "is_causal": True})
+    torch.testing.assert_close(hinted, plain)
+    assert (plain.triu(1) == 0).all()

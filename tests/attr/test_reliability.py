@@ -1,0 +1,176 @@
+"""The model is left as found, results repeat, memory stays flat, and broken numbers are named."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from captum_ultra import LatentTokenAttribution, UnsupportedModelError
+from tests.attr.models import images, text, vit
+
+
+def test_same_inputs_give_the_same_maps() -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+    first = lta.attribute(x, token="patches")
+    assert all(torch.equal(first, lta.attribute(x, token="patches")) for _ in range(3))
+
+
+def test_dropout_of_a_model_left_in_training_mode_plays_no_part() -> None:
+    model = vit()
+    model.blocks[0].mlp.append(nn.Dropout(0.5))
+    model.train()
+    lta, x = LatentTokenAttribution(model), images()
+    assert torch.equal(lta.attribute(x), lta.attribute(x))
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_works_where_gradients_are_switched_off(context: type) -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+    expected = lta.attribute(x, token=[1, 2])
+    with context():
+        made_here = x + 0
+        torch.testing.assert_close(lta.attribute(made_here, token=[1, 2]), expected)
+
+
+def test_inputs_that_require_gradients_keep_them_untouched() -> None:
+    lta, x = LatentTokenAttribution(vit()), images().requires_grad_()
+    result = lta.attribute(x, token=[1, 2])
+    assert x.grad is None and not result.requires_grad
+    assert all(parameter.grad is None for parameter in lta.model.parameters())
+
+
+def test_two_hundred_calls_leave_memory_flat() -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+
+    def resident() -> int:
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(20):
+        lta.attribute(x, token="patches")
+    before = resident()
+    for _ in range(200):
+        lta.attribute(x, token="patches")
+    assert resident() - before < 8 * 2**20
+
+
+def test_no_tensor_waits_for_the_garbage_collector() -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+
+    def tensors() -> int:
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    lta.attribute(x, token="patches")
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        for _ in range(5):
+            lta.attribute(x, token="patches")
+        assert tensors() == before
+    finally:
+        gc.enable()
+
+
+def test_latents_that_are_not_finite_name_the_layer() -> None:
+    model = vit()
+    with torch.no_grad():
+        model.blocks[1].mlp[2].bias[0] = torch.nan
+    with pytest.raises(ValueError, match="latents at layer 2 contain NaN"):
+        LatentTokenAttribution(model).attribute(images())
+    LatentTokenAttribution(model).attribute(images(), layer=1)  # below it all is well
+
+
+def test_images_that_are_not_finite_are_named_at_the_embedding() -> None:
+    x = images()
+    x[0, 0, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match="latents at layer 0 contain NaN or infinity"):
+        LatentTokenAttribution(vit()).attribute(x)
+
+
+def test_gradients_that_are_not_finite_name_the_block() -> None:
+    with pytest.raises(ValueError, match="gradients in block 1"):
+        LatentTokenAttribution(vit()).attribute(images(), layer=2, score=lambda t: t.sum(-1) * torch.inf)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+def test_half_precision_models_agree_with_float32(dtype: torch.dtype, tolerance: float) -> None:
+    model, x = vit(), images()
+    exact = LatentTokenAttribution(model).attribute(x, token="all", output="tokens", self_token="zero")
+    half = LatentTokenAttribution(vit().to(dtype)).attribute(
+        x.to(dtype), token="all", output="tokens", self_token="zero"
+    )
+    assert half.dtype == torch.float32 and torch.isfinite(half).all()
+    assert (half - exact).norm() < tolerance * exact.norm()
+
+
+def test_tiny_float16_gradients_do_not_underflow() -> None:
+    """With a score scaled by 1e-6 float16 gradients would be zero without the engine's scaling."""
+    x = images()
+    score = lambda t: t.sum(-1) * 1e-6  # noqa: E731
+    exact, half = (
+        LatentTokenAttribution(vit().to(dtype)).attribute(
+            x.to(dtype), token=3, layer=1, score=score, self_token="zero", output="tokens"
+        )
+        for dtype in (torch.float64, torch.float16)
+    )
+    assert (half - exact).norm() < 0.02 * exact.norm()
+
+
+def test_autocast() -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+    exact = lta.attribute(x, token="all", output="tokens", self_token="zero")
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = lta.attribute(x, token="all", output="tokens", self_token="zero")
+    assert (mixed - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_block_of_an_image_model_that_switches_gradients_off_is_refused(block: int) -> None:
+    model = vit()
+    inner = model.blocks[block].forward
+
+    def without_gradients(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            change = inner(x) - x
+        return x + change
+
+    model.blocks[block].forward = without_gradients
+    with pytest.raises(UnsupportedModelError, match=f"the output of block {block} .* is cut off"):
+        LatentTokenAttribution(model).attribute(images())
+
+
+def test_half_precision_that_the_device_lacks_is_explained() -> None:
+    class Lacking(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.dtype == torch.float16:
+                raise RuntimeError("\"some_kernel\" not implemented for 'Half'")
+            return x
+
+    model = vit()
+    model.blocks[1].mlp.append(Lacking())
+    with pytest.raises(ValueError, match=r"float16, which this device cannot compute.*model.bfloat16\(\)"):
+        LatentTokenAttribution(model.half()).attribute(images().half())
+
+
+def test_a_frozen_text_model_is_explained() -> None:
+    model = text()
+    ids = torch.randint(0, 11, (2, 6), generator=torch.Generator().manual_seed(0))
+    expected = LatentTokenAttribution(model).attribute(ids, token="all")
+    torch.testing.assert_close(
+        LatentTokenAttribution(model.requires_grad_(False)).attribute(ids, token="all"), expected
+    )
+
+
+def test_progress_is_shown_on_request_only(capsys: pytest.CaptureFixture[str]) -> None:
+    lta, x = LatentTokenAttribution(vit()), images()
+    lta.attribute(x, token="patches")
+    assert capsys.readouterr().err == ""
+    lta.attribute(x, token="patches", layer=2, show_progress=True)
+    assert "layer 2" in capsys.readouterr().err
