@@ -1,0 +1,274 @@
+"""One name for a model of any supported library: ``load_model("timm:vit_small_patch16_224")``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHIPPED = "scenes-vit"
+
+
+class ModelNotAvailableError(RuntimeError):
+    """The model exists, but not here: its library is not installed, or its weights cannot be fetched."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode with what is needed to feed it.
+
+    Attributes:
+        model: the model, on the CPU.
+        name: the name that `load_model` was given.
+        preprocess: PIL image -> float tensor [1, 3, H, W], as the model was trained; None for a
+            model without vision.
+        mean: the channel means that `preprocess` subtracts.
+        std: the channel deviations that `preprocess` divides by.
+        tokenizer: the library's own tokenizer; None for a model without text.
+    """
+
+    model: nn.Module
+    name: str
+    preprocess: Callable[[Image], Tensor] | None = None
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    tokenizer: Any = None
+
+    @property
+    def kind(self) -> str:
+        """What the model reads: ``"image"``, ``"text"`` or ``"image and text"``."""
+        kinds = [kind for kind, reader in (("image", self.preprocess), ("text", self.tokenizer)) if reader]
+        return " and ".join(kinds)
+
+    def picture(self, inputs: Tensor) -> Tensor:
+        """Undo the normalisation: inputs [B, 3, H, W] -> what the model sees, in 0..1, [B, H, W, 3]."""
+        mean = torch.tensor(self.mean, device=inputs.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=inputs.device).view(-1, 1, 1)
+        return (inputs.detach() * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
+    """Load a model, with its preprocessing or tokenizer, by name.
+
+    Args:
+        name: ``scenes-vit`` (ships with the package), ``timm:NAME``, ``hf:NAME`` (a repository of the
+            Hugging Face hub or a local folder), ``open_clip:NAME/PRETRAINED`` or ``torchvision:NAME``.
+        pretrained: False builds the architecture with random weights; nothing is downloaded except,
+            for ``hf:``, the configuration and what prepares the input.
+
+    Returns:
+        The model in evaluation mode, with its preprocessing.
+
+    Raises:
+        ValueError: the name is unknown; the message lists close matches.
+        ModelNotAvailableError: the library is not installed (the message names the extra of the
+            package), or the weights are neither cached nor reachable.
+
+    Example:
+        >>> load_model("scenes_vit")
+        Traceback (most recent call last):
+        ...
+        ValueError: unknown model 'scenes_vit'. Close matches: scenes-vit. ...
+    """
+    if name == SHIPPED:
+        return _load_shipped(name, pretrained)
+    library, _, rest = name.partition(":")
+    if library not in _LIBRARIES or not rest:
+        raise ValueError(
+            _unknown(name, [SHIPPED, *(f"{known}:" for known in _LIBRARIES)])
+            + f" Known are {SHIPPED} and "
+            + ", ".join(pattern for pattern, _ in available_models()[1:])
+            + "."
+        )
+    ensure_torchvision_imports()
+    loaded = _LIBRARIES[library](name, rest, pretrained)
+    loaded.model.eval()
+    return loaded
+
+
+def available_models() -> list[tuple[str, str]]:
+    """What `load_model` takes: pairs of a name (or a pattern of names) and a sentence about it.
+
+    Example:
+        >>> available_models()[0][0]
+        'scenes-vit'
+    """
+    return [
+        (SHIPPED, "small ViT trained on procedural scenes; ships with the package, needs no network"),
+        ("timm:NAME", 'a vision transformer of timm, e.g. timm:vit_small_patch16_224; extra "timm"'),
+        ("hf:NAME", 'a model of the Hugging Face hub or a local folder; extra "transformers" or "text"'),
+        ("open_clip:NAME/PRETRAINED", 'e.g. open_clip:ViT-B-32/laion2b_s34b_b79k; extra "open_clip"'),
+        ("torchvision:NAME", 'a vision transformer of torchvision, e.g. torchvision:vit_b_16; extra "timm"'),
+    ]
+
+
+def _load_shipped(name: str, pretrained: bool) -> LoadedModel:
+    from captum_ultra.models.vit import scenes_vit
+
+    model = scenes_vit(pretrained=pretrained).eval()
+    mean, std = _floats(model.mean), _floats(model.std)
+    size = int(model.image_size)
+
+    def preprocess(image: Image) -> Tensor:
+        return _fit_and_normalize(image, size, mean, std)
+
+    return LoadedModel(model, name, preprocess, mean, std)
+
+
+def _load_timm(name: str, rest: str, pretrained: bool) -> LoadedModel:
+    timm = _library("timm", extra="timm")
+    timm_data = importlib.import_module("timm.data")
+
+    # Names with a scheme (hf-hub:, local-dir:) are none of timm's own list; timm resolves them.
+    if ":" not in rest:
+        architecture, _, tag = rest.partition(".")
+        if not timm.is_model(architecture):
+            raise ValueError(_unknown(name, (f"timm:{known}" for known in timm.list_models())))
+        tags = [known for known in timm.list_pretrained() if known.split(".")[0] == architecture]
+        if tag and rest not in tags:
+            raise ValueError(_unknown(name, (f"timm:{known}" for known in tags)))
+        if pretrained and not tags:
+            raise ValueError(f"timm has no pretrained weights for {name!r}; pretrained=False builds it.")
+    model = _fetch(name, lambda: timm.create_model(rest, pretrained=pretrained))
+    config = timm_data.resolve_model_data_config(model)
+    transform = timm_data.create_transform(**config, is_training=False)
+    return LoadedModel(model, name, _batched(transform), _floats(config["mean"]), _floats(config["std"]))
+
+
+def _load_transformers(name: str, rest: str, pretrained: bool) -> LoadedModel:
+    transformers = _library("transformers", extra="transformers")
+    if rest.startswith((".", "/")) and not Path(rest).is_dir():
+        raise ValueError(f"unknown model {name!r}: there is no such folder.")
+    config = _fetch(name, lambda: transformers.AutoConfig.from_pretrained(rest))
+    auto = getattr(transformers, _auto_class(config.architectures))
+    build = auto.from_pretrained if pretrained else lambda _: auto.from_config(config)
+    model = _fetch(name, lambda: build(rest))
+
+    sees = model.main_input_name == "pixel_values" or hasattr(config, "vision_config")
+    reads = model.main_input_name == "input_ids"
+    tokenizer = _fetch(name, lambda: transformers.AutoTokenizer.from_pretrained(rest)) if reads else None
+    if not sees:
+        return LoadedModel(model, name, tokenizer=tokenizer)
+
+    _library("torchvision", extra="transformers")
+    processor = _fetch(name, lambda: transformers.AutoImageProcessor.from_pretrained(rest))
+
+    def preprocess(image: Image) -> Tensor:
+        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+
+    return LoadedModel(model, name, preprocess, _floats(processor.image_mean), _floats(processor.image_std), tokenizer)
+
+
+def _auto_class(architectures: Sequence[str] | None) -> str:
+    """The auto class for a checkpoint: with its head where siblings of the method explain its logits."""
+    architecture = (architectures or [""])[0]
+    if architecture.endswith("ForImageClassification"):
+        return "AutoModelForImageClassification"
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return "AutoModelForCausalLM"
+    return "AutoModel"
+
+
+def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
+    open_clip = _library("open_clip", extra="open_clip")
+    architecture, _, tag = rest.partition("/")
+    if architecture not in open_clip.list_models():
+        raise ValueError(_unknown(name, (f"open_clip:{known}" for known in open_clip.list_models())))
+    if pretrained and not tag:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ValueError(f"{name!r} names no weights: append /PRETRAINED, one of {tags}.")
+    if pretrained and tag not in open_clip.list_pretrained_tags_by_model(architecture):
+        known_tags = open_clip.list_pretrained_tags_by_model(architecture)
+        raise ValueError(_unknown(name, (f"open_clip:{architecture}/{known}" for known in known_tags)))
+
+    weights = tag if pretrained else None
+    model, _, transform = _fetch(
+        name,
+        lambda: open_clip.create_model_and_transforms(
+            architecture, pretrained=weights, load_weights=pretrained, pretrained_text=pretrained
+        ),
+    )
+    tokenizer = _fetch(name, lambda: open_clip.get_tokenizer(architecture))
+    visual = model.visual
+    return LoadedModel(
+        model, name, _batched(transform), _floats(visual.image_mean), _floats(visual.image_std), tokenizer
+    )
+
+
+def _load_torchvision(name: str, rest: str, pretrained: bool) -> LoadedModel:
+    models = _library("torchvision.models", extra="timm")
+    if rest not in models.list_models(module=models):
+        raise ValueError(_unknown(name, (f"torchvision:{known}" for known in models.list_models(module=models))))
+    weights = models.get_model_weights(rest).DEFAULT
+    transform = weights.transforms()
+    model = _fetch(name, lambda: models.get_model(rest, weights=weights if pretrained else None))
+    return LoadedModel(model, name, _batched(transform), _floats(transform.mean), _floats(transform.std))
+
+
+_LIBRARIES: dict[str, Callable[[str, str, bool], LoadedModel]] = {
+    "timm": _load_timm,
+    "hf": _load_transformers,
+    "open_clip": _load_open_clip,
+    "torchvision": _load_torchvision,
+}
+
+
+def _library(module: str, *, extra: str) -> ModuleType:
+    package = module.partition(".")[0]
+    try:
+        importlib.import_module(package)
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise  # the library is there, and something that it needs is not: its own message says so
+        raise ModelNotAvailableError(
+            f"{package} is not installed; pip install 'captum_ultra[{extra}]' brings it."
+        ) from error
+
+
+def _fetch(name: str, load: Callable[[], Any]) -> Any:
+    """Run what may need the network. The hubs raise OSError or RuntimeError when they are out of reach."""
+    try:
+        return load()
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelNotAvailableError(
+            f"cannot load {name!r}: {reason.rstrip('.')}. If this machine has no network, load the model once on one "
+            f"that has and copy the library's cache; {SHIPPED!r} needs none."
+        ) from error
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=5, cutoff=0.6)
+    return f"unknown model {name!r}." + (f" Close matches: {', '.join(close)}." if close else "")
+
+
+def _batched(transform: Callable[[Image], Tensor]) -> Callable[[Image], Tensor]:
+    return lambda image: transform(image.convert("RGB")).unsqueeze(0)
+
+
+def _fit_and_normalize(image: Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The largest centred square, at the model's size: float tensor [1, 3, size, size]."""
+    import numpy as np
+    from PIL.Image import Resampling
+    from PIL.ImageOps import fit
+
+    pixels = np.array(fit(image.convert("RGB"), (size, size), Resampling.BICUBIC), dtype=np.float32) / 255
+    normalized = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return torch.from_numpy(normalized).permute(2, 0, 1).unsqueeze(0).contiguous()
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in torch.as_tensor(values).flatten())
