@@ -1,0 +1,180 @@
+"""The command line: ``captum-ultra demo``, ``captum-ultra explain`` and ``captum-ultra models``.
+
+What a command needs is imported inside it: help and messages about bad input come at once.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from captum_ultra.insights.demo import SceneExplanation
+
+_BAD_INPUT = 2
+# What click raises for a wrong option; typer carries click inside itself or beside, by version.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+class Score(str, Enum):
+    """The scores that have a name (in Python, vectors and callables are possible as well)."""
+
+    sum = "sum"
+    energy = "energy"
+
+
+class OneLineErrors(TyperGroup):
+    """Tell a user's mistake in one line on stderr, with exit code 2, instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if not _is_bad_input(error):
+                raise
+            message = error.format_message() if isinstance(error, _UsageError) else str(error)
+        typer.echo(f"captum-ultra: {' '.join(message.split())}", err=True)
+        raise typer.Exit(_BAD_INPUT)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from captum_ultra.models.loader import ModelNotAvailableError
+
+    return isinstance(error, _UsageError | ValueError | TypeError | OSError | ModelNotAvailableError)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Explain the latent tokens of transformers: which input made a token what it is.",
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"captum-ultra {version('captum_ultra')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for demo.png.")] = Path("out"),
+    scene: Annotated[int, typer.Option(help="Number of the held-out scene.", min=0)] = 0,
+    tokens: Annotated[int, typer.Option(help="Object tokens to explain, at most.", min=1)] = 4,
+    score: Annotated[Score, typer.Option(help="Scalar of the latent that is explained.")] = Score.sum,
+) -> None:
+    """Explain tokens of a scene over all layers of the shipped model. Needs no network."""
+    from captum_ultra.data.scenes import render_scene
+    from captum_ultra.insights.demo import explain_scene
+    from captum_ultra.insights.figures import save_figure
+    from captum_ultra.models.vit import scenes_vit
+
+    model = scenes_vit()
+    started = time.perf_counter()
+    found = explain_scene(
+        model, render_scene(seed=0, index=scene, size=model.image_size), score=score.value, tokens=tokens
+    )
+    seconds = time.perf_counter() - started
+    path = save_figure(found.figure(), output / "demo.png", dpi=250)
+
+    typer.echo(f"held-out scene {scene}, score {score.value}: ROC-AUC of each map against its token's object")
+    _print_table(found)
+    typer.echo(f"{found.auc.numel()} maps in {seconds:.2f} s. The picture: {path}")
+
+
+def _print_table(found: SceneExplanation) -> None:
+    typer.echo(f"{'':24}" + "".join(f"{f'layer {layer}':>9}" for layer in found.layers))
+    rows = [
+        (f"{name}, token {token}", auc) for name, token, auc in zip(found.names, found.tokens, found.auc, strict=True)
+    ]
+    for name, auc in [*rows, ("mean", found.auc.mean(dim=0))]:
+        typer.echo(f"{name:24}" + "".join(f"{value:9.3f}" for value in auc.tolist()))
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    token: Annotated[
+        str, typer.Option(help="The token: ROW,COL of a patch, or an index (0 is CLS where there is one).")
+    ],
+    model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "scenes-vit",
+    layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
+    score: Annotated[Score, typer.Option(help="Scalar of the latent that is explained.")] = Score.sum,
+    blocks: Annotated[
+        str | None, typer.Option(help="Name of the list of blocks, e.g. encoder.layers, if it is not found.")
+    ] = None,
+    interpolation: Annotated[
+        str, typer.Option(help="How the map is enlarged: bilinear, bicubic or nearest.")
+    ] = "bilinear",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Build the model untrained; nothing is downloaded.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A figure (.png, .pdf, .svg, ...) or .npz for the numbers.")
+    ] = Path("out.png"),
+) -> None:
+    """Explain one token of a picture and write a figure, or the map itself."""
+    from captum_ultra.insights.explain import explain_image, read_image
+    from captum_ultra.insights.figures import check_suffix, save_figure
+    from captum_ultra.models.loader import load_model
+
+    # Whatever can be wrong without the model is found before the model is loaded.
+    wanted = _parse_token(token)
+    numbers = output.suffix.lower() == ".npz"
+    if not numbers:
+        check_suffix(output)
+    picture = read_image(image)
+
+    loaded = load_model(model, pretrained=not random_weights)
+    found = explain_image(loaded, picture, wanted, layer, score=score.value, blocks=blocks, interpolation=interpolation)
+    if numbers:
+        found.save_npz(output)
+    else:
+        save_figure(found.figure(), output)
+    typer.echo(f"token {wanted} of {image.name}, {model}, layer {layer}, score {score.value}: {output}")
+
+
+def _parse_token(text: str) -> int | tuple[int, int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    raise ValueError(f"--token {text!r} is neither ROW,COL (such as 3,7) nor an index (such as 42).")
+
+
+@app.command()
+def models() -> None:
+    """List what can be loaded, and how."""
+    from captum_ultra.models.loader import available_models
+
+    for name, sentence in available_models():
+        typer.echo(f"{name:28}{sentence}")

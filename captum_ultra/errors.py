@@ -1,0 +1,9 @@
+"""Exceptions of the package."""
+
+
+class UnsupportedModelError(TypeError):
+    """The model cannot be explained faithfully; the message names the reason and the remedy.
+
+    Raised instead of returning a wrong or empty map, for example when attention is windowed,
+    when a kernel hides its attention, or when a block runs more than one attention.
+    """

@@ -1,0 +1,191 @@
+"""The command line: what it writes and says, and what it answers to bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from captum_ultra.cli import app
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "picture.png"
+    path.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def assert_one_line(result: Any, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("captum-ultra: ") and not result.stdout
+    for word in words:
+        assert word in line
+
+
+def test_demo(tmp_path: Path) -> None:
+    result = run("demo", "--output", tmp_path / "new", "--tokens", 2)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "new" / "demo.png") as image:
+        assert image.width > 1000
+    lines = result.stdout.splitlines()
+    assert "ROC-AUC" in lines[0] and "layer 1" in lines[1] and lines[4].startswith("mean")
+    assert str(tmp_path / "new" / "demo.png") in lines[5]
+
+
+def test_the_demonstration_is_convincing() -> None:
+    from captum_ultra.data.scenes import render_scene
+    from captum_ultra.insights.demo import explain_scene
+    from captum_ultra.models.vit import scenes_vit
+
+    found = explain_scene(scenes_vit(), render_scene(seed=0, index=0))
+    assert found.auc.mean(dim=0).max() > 0.95
+
+
+def test_explain_writes_a_figure(picture: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "map.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = run("explain", picture, "--token", "3,4", "--layer", 2, "--score", "energy", "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "token (3, 4) of picture.png, scenes-vit, layer 2, score energy" in result.stdout
+    with Image.open(output) as image:
+        assert image.width > image.height > 100
+
+
+@pytest.mark.parametrize("interpolation", [None, "bicubic"])
+def test_explain_writes_the_numbers(picture: Path, tmp_path: Path, interpolation: str | None) -> None:
+    import captum_ultra
+    from captum_ultra.models.loader import load_model
+
+    output = tmp_path / "map.npz"
+    options = [] if interpolation is None else ["--interpolation", interpolation]
+    assert run("explain", picture, "--token", "3,4", "--layer", 2, "-o", output, *options).exit_code == 0
+    loaded = load_model("scenes-vit")
+    assert loaded.preprocess is not None
+    with Image.open(picture) as image:
+        inputs = loaded.preprocess(image)
+    expected = captum_ultra.LatentTokenAttribution(loaded.model).attribute(
+        inputs, token=(3, 4), layer=2, interpolation=interpolation or "bilinear"
+    )
+    with np.load(output) as saved:
+        np.testing.assert_allclose(saved["map"], expected[0, 0].numpy(), rtol=1e-5)
+        assert saved["token"].tolist() == [3, 4] and saved["layer"] == 2 and saved["score"] == "sum"
+        assert saved["model"] == "scenes-vit" and saved["picture"].shape == (*saved["map"].shape, 3)
+
+
+def test_explain_another_library(picture: Path, tmp_path: Path) -> None:
+    for token, name in (("0", "cls.png"), ("9,9", "patch.svg")):
+        result = run(
+            "explain", picture, "--model", "timm:test_vit", "--random-weights", "--token", token,
+            "-o", tmp_path / name,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--token", "x"], ["'x'", "ROW,COL"]),
+        (["--token", "1,2,3"], ["'1,2,3'", "ROW,COL"]),
+        (["--token", "3,999"], ["999"]),
+        (["--token", "100000"], ["100000"]),
+        (["--layer", "99"], ["99", "layer"]),
+        (["--layer", "two"], ["--layer"]),
+        (["--score", "beauty"], ["beauty", "sum", "energy"]),
+        (["--model", "scenes_vit"], ["scenes-vit"]),
+        (["--model", "timm:vit_smal_patch16_224"], ["timm:vit_small_patch16_224"]),
+        (["--model", "timm:resnet18", "--random-weights"], ["ResNet"]),
+        (["--blocks", "nowhere"], ["nowhere"]),
+        (["-o", "map.doc"], [".doc", ".png"]),
+        (["--colour", "red"], ["--colour"]),
+    ],
+)
+def test_bad_input_is_one_line(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], words: list[str]
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    result = run("explain", picture, "--token", "1,1", *changes)
+    assert_one_line(result, *words)
+    assert not list(Path().iterdir()), "nothing is written"
+
+
+def test_pictures_that_are_none(tmp_path: Path) -> None:
+    assert_one_line(run("explain", tmp_path / "none.png", "--token", "1,1"), "none.png", "no picture")
+    assert_one_line(run("explain", tmp_path, "--token", "1,1"), "cannot be read")
+    (tmp_path / "text.png").write_text("not a picture")
+    assert_one_line(run("explain", tmp_path / "text.png", "--token", "1,1"), "cannot be read")
+    Image.new("RGB", (64, 64)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    assert_one_line(run("explain", tmp_path / "cut.png", "--token", "1,1"), "cannot be read")
+
+
+def test_output_that_cannot_be_written(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert_one_line(run("explain", picture, "--token", "1,1", "-o", tmp_path / "file" / "map.png"), "file")
+    assert_one_line(run("demo", "-o", tmp_path / "file"), "file")
+
+
+def test_text_models_are_told_apart(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import nn
+
+    from captum_ultra.models import loader
+
+    text = loader.LoadedModel(nn.Identity(), "hf:words", tokenizer=str.split)
+    monkeypatch.setattr(loader, "load_model", lambda name, pretrained: text)
+    assert_one_line(run("explain", picture, "--token", "1", "--model", "hf:words"), "hf:words", "reads text")
+
+
+def test_demo_refuses_impossible_numbers(tmp_path: Path) -> None:
+    assert_one_line(run("demo", "-o", tmp_path, "--tokens", 0), "--tokens")
+    assert_one_line(run("demo", "-o", tmp_path, "--scene", -1), "--scene")
+
+
+def test_models_lists_every_source() -> None:
+    from captum_ultra.models.loader import available_models
+
+    result = run("models")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [name for name, _ in available_models()]
+
+
+def test_version_and_help() -> None:
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"captum-ultra {version('captum_ultra')}\n"
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("demo", "explain", "models"):
+        assert command in result.stdout
+
+
+def test_an_unknown_command_is_one_line() -> None:
+    assert_one_line(run("explane"), "explane")
+
+
+def test_the_console_script_is_installed(picture: Path, tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("captum-ultra")
+    process = subprocess.run(
+        [script, "explain", picture, "--token", "999,0", "-o", tmp_path / "map.png"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert process.stderr.startswith("captum-ultra: token")
