@@ -123,14 +123,15 @@ class LatentTokenAttribution(GradientAttribution):
         if internal_batch_size is not None and internal_batch_size < 1:
             raise ValueError(f"internal_batch_size must be at least 1 or None, got {internal_batch_size}")
         run = self._run(tensor, layer, targets, additional_forward_args)
-        warn_if_constant(run.trace.latents[run.layer], function, run.layer)
+        (number,) = run.layers
+        warn_if_constant(run.trace.latents[number], function, number)
         rows = relevance_rows(
-            run.trace, run.layer, function, run.indices, chunk=internal_batch_size, progress=show_progress
+            run.trace, number, function, run.indices, chunk=internal_batch_size, progress=show_progress
         )
         maps = finish_rows(rows, run.indices, run.layout, tensor, self_token, output, interpolation, targets.single)
         if not maps.any():
             warnings.warn(
-                f"the map is zero: at layer {run.layer} the explained token holds nothing beside itself, as at the "
+                f"the map is zero: at layer {number} the explained token holds nothing beside itself, as at the "
                 "embedding, for the first token of a causal model, or for padding; "
                 'self_token="keep" shows its own entry',
                 UserWarning,
@@ -151,7 +152,8 @@ class LatentTokenAttribution(GradientAttribution):
         targets = parse_targets(token, target)
         function = as_score(score, normalize)
         run = self._run(tensor, layer, targets, additional_forward_args)
-        scores = function(run.trace.latents[run.layer]).detach().gather(1, run.indices)
+        (number,) = run.layers
+        scores = function(run.trace.latents[number]).detach().gather(1, run.indices)
         return scores[:, 0] if targets.single else scores
 
     def token_layout(self, inputs: Tensor, additional_forward_args: Any = None) -> TokenLayout:
@@ -183,7 +185,7 @@ class LatentTokenAttribution(GradientAttribution):
         with half_precision_explained(self.model):
             view = self._view(inputs, extra)
             number = layer_number(layer, self.model, view.blocks)
-            return run_traced(view, inputs, extra, number, targets, gradient_weighted)
+            return run_traced(view, inputs, extra, [number], targets, gradient_weighted)
 
     def _view(self, inputs: Tensor, extra: Any) -> TransformerView:
         """The view for this kind of input; blocks that had to be discovered by a run are remembered."""

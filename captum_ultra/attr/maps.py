@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_ultra.adapters import TokenLayout
 
-__all__ = ["check_map_options", "finish_rows"]
+__all__ = ["check_map_options", "finish_rows", "with_self_entry"]
 
 _SELF_TOKEN = ("max", "keep", "zero")
 _OUTPUT = ("input", "tokens", "patches", "channels")
@@ -42,7 +42,7 @@ def finish_rows(
     """
     is_map = output in ("input", "channels") and inputs.dim() == 4
     shown = layout.patches if is_map or output == "patches" else slice(0, layout.tokens)
-    rows = _with_self_entry(rows[..., shown], indices - shown.start, self_token)
+    rows = with_self_entry(rows[..., shown], indices - shown.start, self_token)
     if not is_map:
         return (rows[:, 0] if single else rows).contiguous()
     if layout.grid is None:
@@ -58,7 +58,7 @@ def finish_rows(
     return maps.contiguous()
 
 
-def _with_self_entry(rows: Tensor, indices: Tensor, self_token: str) -> Tensor:
+def with_self_entry(rows: Tensor, indices: Tensor, self_token: str) -> Tensor:
     """Replace each row's entry at its own token; tokens outside the columns have none."""
     if self_token == "keep":
         return rows

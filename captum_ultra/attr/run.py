@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +19,18 @@ __all__ = ["Run", "half_precision_explained", "run_traced"]
 
 @dataclass(frozen=True)
 class Run:
-    """A trace with the tokens of its input: the explained layer, the layout, the target indices [B, T]."""
+    """A trace with the tokens of its input: the explained layers, the layout, the target indices [B, T]."""
 
     trace: Trace
-    layer: int
+    layers: tuple[int, ...]
     layout: TokenLayout
     indices: Tensor
 
 
-def run_traced(view: TransformerView, inputs: Tensor, extra: Any, layer: int, targets: Targets, rule: Rule) -> Run:
-    """Run the model once; targets are checked when the first block starts, before the long computation.
+def run_traced(
+    view: TransformerView, inputs: Tensor, extra: Any, layers: Sequence[int], targets: Targets, rule: Rule
+) -> Run:
+    """Run the model once for all layers; targets are checked when the first block starts, before the long computation.
 
     Raises:
         ValueError: for tokens that do not exist, or latents that are not finite.
@@ -60,11 +62,11 @@ def run_traced(view: TransformerView, inputs: Tensor, extra: Any, layer: int, ta
 
     with watch_layout(view, inputs) as observer:
         trace = trace_relevance(
-            lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, [layer], rule,
+            lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, layers, rule,
             batch_first=view.batch_first, stop_early=view.stop_early, on_start=check_targets,
         )  # fmt: skip
     assert found is not None
-    return Run(trace, layer, *found)
+    return Run(trace, tuple(layers), *found)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Score", "as_score"]
+__all__ = ["Score", "as_score", "name_of_score"]
 
 Score = str | Tensor | Callable[[Tensor], Tensor]
 
@@ -93,3 +93,17 @@ _NAMED: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda t: t.sum(-1),
     "energy": lambda t: (t * t).sum(-1),
 }
+
+
+def name_of_score(score: Score) -> str:
+    """What a result says about its score: its name, the kind of a tensor, or the name of a function.
+
+    Example:
+        >>> name_of_score("energy"), name_of_score(torch.ones(4)), name_of_score(torch.sum)
+        ('energy', 'weights [4]', 'sum')
+    """
+    if isinstance(score, str):
+        return score
+    if isinstance(score, Tensor):
+        return f"weights {list(score.shape)}"
+    return getattr(score, "__name__", type(score).__name__)

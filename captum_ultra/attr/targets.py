@@ -21,7 +21,8 @@ Token = int | str | Sequence[int] | Tensor
 class Targets:
     """What the caller asked for, before the number of tokens is known.
 
-    ``single`` says whether the result has one map a sample or an axis of targets.
+    ``per_sample`` [B] or [B, T] names the tokens of each sample by itself; ``single`` says whether the result has
+    one map a sample or an axis of targets.
     """
 
     token: str | tuple[int, int] | list[int] | None
@@ -39,7 +40,7 @@ class Targets:
                 raise ValueError(
                     f"target: {len(self.per_sample)} tokens for a batch of {batch}; give one token a sample"
                 )
-            found = self.per_sample.to(device).expand(batch).unsqueeze(1)
+            found = self.per_sample.to(device).reshape(len(self.per_sample), -1).expand(batch, -1)
         else:
             found = torch.tensor(self._shared(layout), device=device).expand(batch, -1)
         wrapped = torch.where(found < 0, found + layout.tokens, found)
