@@ -19,6 +19,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.gradient_scale = 1.0
+        self.cut_below = 0  # blocks below this one may be cut off on purpose, by interventions of the caller
         self._forward: dict[int, Tensor] = {}
         self._backward: dict[int, Tensor] = {}
         self._dropped: dict[int, Tensor] = {}
@@ -38,12 +39,12 @@ class Ledger:
         _and(self._dropped, block, (gradient == 0).all())
 
     def check_connected(self, block: int, gradient: Tensor | None) -> None:
-        """Raise when no gradient, not even zeros, reaches a block's attention.
+        """Raise when no gradient, not even zeros, reaches a block's attention and nobody meant that.
 
         Raises:
             UnsupportedModelError: names the block and what cuts gradients off.
         """
-        if gradient is None:
+        if gradient is None and block >= self.cut_below:
             raise UnsupportedModelError(
                 f"no gradient reaches the attention of block {block}: something after it has no backward pass (a "
                 "quantised or fused kernel) or cuts gradients off (detach). Explain the model without it, in float32 "

@@ -41,7 +41,8 @@ class _RelevanceProbabilities(torch.autograd.Function):
         gradient, relevance = grads
         (probabilities,) = ctx.saved_tensors
         ctx.passage.ledger.check_connected(ctx.passage.block, gradient)
-        return gradient, _Row.apply(gradient, relevance, probabilities, ctx.passage), None
+        arrived = torch.zeros_like(probabilities) if gradient is None else gradient
+        return gradient, _Row.apply(arrived, relevance, probabilities, ctx.passage), None
 
 
 class _Row(torch.autograd.Function):

@@ -20,7 +20,7 @@ from captum_ultra.relevance.interception import AttentionInterceptor
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.rules import Rule
 
-__all__ = ["Trace", "frozen_in_eval_mode", "trace_relevance"]
+__all__ = ["Trace", "check_connected", "frozen_in_eval_mode", "trace_relevance"]
 
 
 @dataclass
@@ -38,6 +38,20 @@ class Trace:
     latents: dict[int, Tensor] = field(default_factory=dict)
     relevance: dict[int, Tensor] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
+
+    @classmethod
+    def begin(cls, stream: Tensor) -> Trace:
+        """A trace that starts at the stream [B, n, d] which the first block receives."""
+        dtype = torch.promote_types(stream.dtype, torch.float32)
+        source = torch.zeros(stream.shape[:2], dtype=dtype, device=stream.device, requires_grad=True)
+        trace = cls(source)
+        trace.keep(0, stream, source)
+        return trace
+
+    def keep(self, layer: int, stream: Tensor, relevance: Tensor) -> None:
+        """Keep what a pull-back from ``layer`` needs: the stream [B, n, d] and the relevance [B, n]."""
+        self.latents[layer], self.relevance[layer] = stream, relevance
+        self.ledger.note_forward(layer, stream)
 
 
 class _LastLayerReached(BaseException):
@@ -126,7 +140,7 @@ class _Threader:
             if self.trace is None:
                 self._begin(stream)
             else:
-                _check_connected(stream, f"the input of block {index} ({type(module).__name__})")
+                check_connected(stream, f"the input of block {index} ({type(module).__name__})")
             self.interceptor.enter(index, module)
 
         return hook
@@ -144,12 +158,12 @@ class _Threader:
                 )
             relevance = self.interceptor.leave()
             for carried in (stream, relevance):
-                _check_connected(carried, f"the output of block {index} ({type(module).__name__})")
+                check_connected(carried, f"the output of block {index} ({type(module).__name__})")
             self.passed = index + 1
-            self.trace.ledger.note_forward(self.passed, stream)
             if self.passed in self.layers:
-                self.trace.latents[self.passed] = stream
-                self.trace.relevance[self.passed] = relevance
+                self.trace.keep(self.passed, stream, relevance)
+            else:
+                self.trace.ledger.note_forward(self.passed, stream)
             if self.passed == self.last < len(self.blocks):
                 raise _LastLayerReached
 
@@ -157,11 +171,8 @@ class _Threader:
 
     def _begin(self, stream: Tensor) -> None:
         self.on_start(stream)
-        dtype = torch.promote_types(stream.dtype, torch.float32)
-        source = torch.zeros(stream.shape[:2], dtype=dtype, device=stream.device, requires_grad=True)
-        self.trace = Trace(source, latents={0: stream}, relevance={0: source})
-        self.trace.ledger.note_forward(0, stream)
-        self.interceptor.begin(source, self.trace.ledger)
+        self.trace = Trace.begin(stream)
+        self.interceptor.begin(self.trace.source, self.trace.ledger)
 
     def _batch_first(self, stream: Tensor | None, block: nn.Module) -> Tensor:
         if stream is None or stream.dim() != 3 or not stream.is_floating_point():
@@ -174,8 +185,12 @@ class _Threader:
         return stream if self.batch_first else stream.transpose(0, 1)
 
 
-def _check_connected(carried: Tensor, place: str) -> None:
-    """Parameters are constants here: what needs no gradient has lost every attention below."""
+def check_connected(carried: Tensor, place: str) -> None:
+    """Raise where a tensor needs no gradient, although attention that carries relevance lies below it.
+
+    Raises:
+        UnsupportedModelError: names the place and what cuts gradients off.
+    """
     if not carried.requires_grad:
         raise UnsupportedModelError(
             f"{place} is cut off from the attention below it: the model switches gradients off (torch.no_grad, "

@@ -1,0 +1,271 @@
+"""Relevance threaded through a run that somebody else started: hooks for ``run_with_hooks``.
+
+The hooks stand on the hook points that HookedTransformer and TransformerBridge share, so that they work
+by name and not by class. What is explained is the model as the caller's own hooks have changed it:
+when the run starts, the hooks here move behind all others on their hook points, and so see the
+attention and the residual stream as the model goes on with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance import Rule, Trace
+from captum_ultra.relevance.passage import Passage
+from captum_ultra.relevance.probabilities import relevance_probabilities
+from captum_ultra.relevance.scope import check_connected
+
+__all__ = ["HookedRun", "depth_of", "hooks_of_others"]
+
+# Bridges name the residual hooks hook_in and hook_out, and know HookedTransformer's names as aliases.
+_NAMES = {
+    "enter": ("hook_resid_pre", "hook_in"),
+    "fresh_pattern": ("attn.hook_pattern",),
+    "follow_pattern": ("attn.hook_pattern",),
+    "leave_attention": ("hook_attn_out", "attn.hook_out"),
+    "leave": ("hook_resid_post", "hook_out"),
+}
+_FIRST = "fresh_pattern"  # stands before the caller's hooks; all others behind them
+_OPTIONAL = "leave_attention"
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """One hook function; a class of its own, so that a run recognises its hooks among others."""
+
+    run: HookedRun
+    step: str
+    block: int
+
+    def __call__(self, tensor: Tensor, hook: Any) -> Tensor | None:
+        return getattr(self.run, self.step)(self.block, tensor)
+
+
+class HookedRun:
+    """Follows one run of a hooked model and keeps what the pull-backs from ``layers`` need.
+
+    Args:
+        model: a module with ``hook_dict`` (HookedTransformer, TransformerBridge, HookedRootModule).
+        layers: numbers of blocks passed, each 0..depth.
+        rule: what an attention head does to a relevance row.
+
+    Raises:
+        UnsupportedModelError: if a hook point that is needed does not exist.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], rule: Rule) -> None:
+        self._layers, self._last, self._rule = set(layers), max(layers), rule
+        self._points = _points(model)
+        self._places = list(_places(self._points, self._last))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the run, so that its graph is freed and another one can be followed."""
+        self._trace: Trace | None = None
+        self._relevance = torch.empty(0)
+        self._passed = 0
+        self._attended = False
+        self._edited: set[int] = set()
+
+    @property
+    def fwd_hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
+        """Pairs (name, hook) for ``run_with_hooks`` or ``hooks``; made anew, so that no cycle keeps a graph alive."""
+        return [(name, _Hook(self, step, block)) for name, step, block in self._places]
+
+    def finish(self) -> Trace:
+        """The trace of the run that was followed.
+
+        Raises:
+            ValueError: if there was no run, it ended too early, or latents are not finite.
+        """
+        if self._trace is None:
+            raise ValueError(
+                "no run has been followed yet: model.run_with_hooks(tokens, fwd_hooks=[*yours, *relevance.fwd_hooks])"
+            )
+        if self._last not in self._trace.latents:
+            raise ValueError(
+                f"the run ended after {self._passed} blocks, before layer {self._last}: raise stop_at_layer, or ask "
+                "for a lower layer"
+            )
+        self._trace.ledger.check_forward()
+        return self._trace
+
+    # The steps of a run, each called by the hook of that name.
+
+    def enter(self, block: int, stream: Tensor) -> None:
+        if block == 0:
+            self._begin(stream)
+        if self._trace is None or block != self._passed:
+            raise ValueError(
+                f"block {block} ran after {self._passed} blocks; relevance is followed from the first block on, each "
+                "block once: run the whole model (no start_at_layer), one forward pass"
+            )
+        self._attended = False
+        if block in self._layers:
+            self._keep(block, stream)
+
+    def fresh_pattern(self, block: int, pattern: Tensor) -> Tensor | None:
+        """A copy that may be edited in place: the softmax still needs what it put out for its own backward pass."""
+        return pattern.clone() if block in self._edited else None
+
+    def follow_pattern(self, block: int, pattern: Tensor) -> Tensor:
+        trace, tokens = self._running(), self._running().source.shape[1]
+        if self._attended:
+            raise UnsupportedModelError(
+                f"the attention of block {block} fires its hook_pattern more than once (cross-attention?); relevance "
+                "needs one self-attention a block: explain an encoder or a decoder-only model"
+            )
+        if pattern.dim() != 4 or pattern.shape[0] != len(trace.source) or pattern.shape[2:] != (tokens, tokens):
+            raise UnsupportedModelError(
+                f"hook_pattern of block {block} holds {list(pattern.shape)} where [{len(trace.source)}, heads, "
+                f"{tokens}, {tokens}] is expected: run all tokens in one forward pass, without key-value cache "
+                "(use_past_kv_cache, past_kv_cache, generate)"
+            )
+        self._attended = True
+        passage = Passage(self._rule, trace.ledger, block)
+        followed, self._relevance = relevance_probabilities(pattern, self._relevance.to(pattern.device), passage)
+        return followed
+
+    def leave_attention(self, block: int, output: Tensor) -> None:
+        self._check_pattern(block)
+
+    def leave(self, block: int, stream: Tensor) -> None:
+        self._check_pattern(block)
+        self._passed = block + 1
+        if self._passed in self._layers:
+            self._keep(self._passed, stream)
+        else:
+            self._running().ledger.note_forward(self._passed, stream)
+
+    def _begin(self, stream: Tensor) -> None:
+        if self._trace is not None and self._last in self._trace.latents:
+            raise ValueError(
+                "a second forward pass came while the first one is still kept (generation, or several calls under one "
+                "hooks context): call clear() before another run, or make other relevance_hooks(...)"
+            )
+        if not torch.is_grad_enabled() or stream.is_inference():
+            raise ValueError(
+                "the model runs without gradients (torch.no_grad, inference_mode, set_grad_enabled(False)), which "
+                "relevance needs: run it under torch.enable_grad(), outside of inference mode"
+            )
+        if stream.dim() != 3:
+            raise ValueError(
+                f"the residual stream has shape {list(stream.shape)} where [batch, tokens, channels] is expected: run "
+                "with a batch dimension (remove_batch_dim=False)"
+            )
+        self.clear()
+        self._trace = Trace.begin(stream)
+        self._relevance = self._trace.source
+        self._move_behind_others()
+
+    def _keep(self, layer: int, stream: Tensor) -> None:
+        """Keep the stream as it goes on: what a hook before the next block makes of it replaces what the last left."""
+        trace = self._running()
+        if stream.shape[:2] != trace.source.shape:
+            raise UnsupportedModelError(
+                f"the residual stream at layer {layer} holds {list(stream.shape[:2])} (batch, tokens) where "
+                f"{list(trace.source.shape)} went in; tokens must keep their places"
+            )
+        if layer > 0 and not stream.requires_grad:
+            if layer > trace.ledger.cut_below:
+                check_connected(stream, f"the residual stream at layer {layer}")
+            stream = stream.detach().requires_grad_()  # patched as a whole: it holds nothing of the input
+        trace.keep(layer, stream, self._relevance)
+
+    def _check_pattern(self, block: int) -> None:
+        """Delegating bridges fire hook_pattern never (sdpa), or too late for an edit to have an effect (eager)."""
+        if not self._attended:
+            raise UnsupportedModelError(
+                f"hook_pattern of block {block} did not fire before its attention was done: this model delegates its "
+                "attention to another library's module, where hooks on the pattern have no effect. Explain it with "
+                "LatentTokenAttribution(model), or load it with an attention that TransformerLens computes itself"
+            )
+
+    def _move_behind_others(self) -> None:
+        """Put the hooks of this run last on their hook points, and note where the caller intervenes."""
+        found = set()
+        for name, point in self._points.items():
+            for handle in point.fwd_hooks:
+                hook = _hook_in(point._forward_hooks[handle.hook.id])
+                if hook is not None and hook.run is self:
+                    found.add((hook.step, hook.block))
+                    point._forward_hooks.move_to_end(handle.hook.id, last=hook.step != _FIRST)
+                elif hook is None and (place := re.match(r"blocks\.(\d+)\.", name)) is not None:
+                    block = int(place[1])
+                    self._running().ledger.cut_below = max(self._running().ledger.cut_below, block + 1)
+                    if name == f"blocks.{block}.attn.hook_pattern":
+                        self._edited.add(block)
+        # In higher blocks a bridge leaves out the hooks of what stop_at_layer keeps from running.
+        if any(block == 0 and (step, block) not in found for _, step, block in self._places):
+            raise ValueError(
+                "not all of relevance.fwd_hooks are where they were asked for: pass the whole list as it is (no "
+                "wrapping, remove_batch_dim=False)"
+            )
+
+    def _running(self) -> Trace:
+        if self._trace is None:
+            raise ValueError(
+                "relevance is followed from the first block on: run the whole model, without start_at_layer"
+            )
+        return self._trace
+
+
+def depth_of(model: Any) -> int:
+    """Number of blocks, by the names of the hook points.
+
+    Raises:
+        UnsupportedModelError: if the model has no hook points, or none in blocks.
+    """
+    blocks = {int(place[1]) for name in _points(model) if (place := re.match(r"blocks\.(\d+)\.", name))}
+    if not blocks:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no hook points blocks.0. ..., on which relevance_hooks stand: use "
+            "LatentTokenAttribution(model)"
+        )
+    return max(blocks) + 1
+
+
+def hooks_of_others(point: Any) -> bool:
+    """Whether a hook point carries hooks that follow no relevance."""
+    return any(_hook_in(point._forward_hooks[handle.hook.id]) is None for handle in point.fwd_hooks)
+
+
+def _points(model: Any) -> dict[str, Any]:
+    points = getattr(model, "hook_dict", None)
+    if not isinstance(points, dict):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no hook_dict; relevance_hooks are for HookedTransformer, "
+            "TransformerBridge and other HookedRootModules: for other models use LatentTokenAttribution(model)"
+        )
+    return points
+
+
+def _places(points: dict[str, Any], last: int) -> Iterator[tuple[str, str, int]]:
+    """(name of the hook point, step, block) for every hook that following ``last`` blocks takes."""
+    for block in range(last + 1):
+        for step, names in _NAMES.items():
+            name = next((f"blocks.{block}.{each}" for each in names if f"blocks.{block}.{each}" in points), None)
+            # The stream at layer `last` is seen once more where the next block receives it, if there is one.
+            wanted = block < last or (step == "enter" and (name is not None or last == 0))
+            if not wanted or (name is None and step == _OPTIONAL):
+                continue
+            if name is None:
+                raise UnsupportedModelError(
+                    f"there is no hook point blocks.{block}.{names[0]}; relevance_hooks need hook_resid_pre, "
+                    "attn.hook_pattern and hook_resid_post in every block: use LatentTokenAttribution(model)"
+                )
+            # By its own name: under an alias a bridge in compatibility mode calls a hook twice.
+            yield points[name].name or name, step, block
+
+
+def _hook_in(registered: Any) -> _Hook | None:
+    """The hook of a run inside the function that ``HookPoint.add_hook`` registered in its place."""
+    cells = (cell.cell_contents for cell in getattr(registered, "__closure__", None) or ())
+    return next((each for each in cells if isinstance(each, _Hook)), None)
