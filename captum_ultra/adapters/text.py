@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def longest_text(model: nn.Module) -> int | None:
 
 
 def model_name(model: nn.Module) -> str:
-    """The name a model was loaded under, or its class where it was built from a configuration.
+    """The name a model was loaded under, its folder's if it was one, or its class if it has no name.
 
     Example:
         >>> model_name(torch.nn.Linear(2, 2))
@@ -58,7 +59,9 @@ def model_name(model: nn.Module) -> str:
         getattr(getattr(model, "cfg", None), "model_name", ""),
     )
     known = [name for name in names if isinstance(name, str) and name not in ("", "external")]
-    return known[0] if known else type(model).__name__
+    if not known:
+        return type(model).__name__
+    return Path(known[0]).name if known[0].startswith((".", "/", "~")) else known[0]
 
 
 def input_device(model: nn.Module) -> torch.device:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from captum_ultra.attr import archive
 from captum_ultra.attr.aggregate import ScoredText, aggregate, sentence_spans, word_spans
 from captum_ultra.attr.tokens import Span
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Contribution", "SpanContribution"]
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,18 +71,33 @@ class SpanContribution:
 
     @property
     def source_text(self) -> str:
-        """The text that the source tokens are from."""
+        """The part of ``text`` that the source tokens are from."""
         return self.text
 
     @property
+    def target_text(self) -> str:
+        """The part of ``text`` that the target tokens are from."""
+        return self.text
+
+    @property
+    def source_spans(self) -> tuple[Span, ...]:
+        """S character spans in ``source_text``."""
+        return self.source_offsets
+
+    @property
+    def target_spans(self) -> tuple[Span, ...]:
+        """T character spans in ``target_text``."""
+        return self.target_offsets
+
+    @property
     def source_tokens(self) -> tuple[str, ...]:
-        """S slices of the text. Tokens that are bytes of one character show the whole character each."""
-        return _slices(self.text, self.source_offsets)
+        """S slices of ``source_text``. Tokens that are bytes of one character show the whole character each."""
+        return tuple(self.source_text[start:end] for start, end in self.source_spans)
 
     @property
     def target_tokens(self) -> tuple[str, ...]:
-        """T slices of the text."""
-        return _slices(self.text, self.target_offsets)
+        """T slices of ``target_text``."""
+        return tuple(self.target_text[start:end] for start, end in self.target_spans)
 
     @property
     def latent_positions(self) -> Tensor:
@@ -99,8 +113,8 @@ class SpanContribution:
         if k < 1:
             raise ValueError(f"k={k}: at least one token has to be asked for")
         best = torch.argsort(self.scores, descending=True, stable=True)[:k].tolist()
-        tokens, offsets = self._sources()
-        return [ScoredText(tokens[index], self.scores[index].item(), offsets[index]) for index in best]
+        tokens, spans = self.source_tokens, self.source_spans
+        return [ScoredText(tokens[index], self.scores[index].item(), spans[index]) for index in best]
 
     def words(self, aggregation: str = "sum") -> list[ScoredText]:
         """Words and runs of punctuation of the source text: (text, score, span).
@@ -143,45 +157,21 @@ class SpanContribution:
         Raises:
             ValueError: for another suffix.
         """
-        from safetensors.torch import save_file
-
-        from captum_ultra.insights.files import written_whole
-
-        path = Path(path)
-        if path.suffix.lower() != ".safetensors":
-            raise ValueError(f"cannot save to {path.name!r}: results are .safetensors files")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: each.contiguous() for name, each in values.items() if isinstance(each, Tensor)}
-        rest = {name: each for name, each in values.items() if not isinstance(each, Tensor)}
-        metadata = json.dumps({"format": _FORMAT, "kind": self.kind, **rest})
-        with written_whole(path) as unfinished:
-            save_file(tensors, unfinished, metadata={"captum_ultra": metadata})
-        return path
+        return archive.save({field.name: getattr(self, field.name) for field in fields(self)}, self.kind, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             ValueError: if the file holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = (file.metadata() or {}).get("captum_ultra")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no .safetensors file: {error}") from error
-        rest = json.loads(metadata) if metadata else {}
-        kind, version = rest.pop("kind", None), rest.pop("format", None)
-        if kind != cls.kind or version != _FORMAT:
-            raise ValueError(
-                f"{path} holds {f'a result of kind {kind!r}, format {version}' if metadata else 'no result'}; "
-                f"{cls.__name__}.load reads kind {cls.kind!r}, format {_FORMAT}"
-            )
-        spans = {name: tuple(map(tuple, each)) for name, each in rest.items() if name.endswith("_offsets")}
-        return cls(**{"sink": None, **tensors, **rest, **spans})
+        values = archive.load(cls.kind, Path(path))
+        spans = {name: tuple(map(tuple, each)) for name, each in values.items() if name.endswith("_offsets")}
+        if "separator_span" in values:
+            spans["separator_span"] = tuple(values["separator_span"])
+        return cls(**{"sink": None, **values, **spans})
 
     def to_captum(self) -> LLMAttributionResult:
         """The same as Captum's result for language models, whose plots show it.
@@ -227,12 +217,8 @@ class SpanContribution:
         check_suffix(path)
         return save_figure(self.figure(), path)
 
-    def _sources(self) -> tuple[tuple[str, ...], tuple[Span, ...]]:
-        """Tokens and spans within ``source_text``."""
-        return self.source_tokens, self.source_offsets
-
     def _aggregate(self, spans: list[Span], aggregation: str) -> list[ScoredText]:
-        return aggregate(self.source_text, spans, self._sources()[1], self.scores.tolist(), aggregation)
+        return aggregate(self.source_text, spans, self.source_spans, self.scores.tolist(), aggregation)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -271,30 +257,38 @@ class Contribution(SpanContribution):
         return self.context
 
     @property
-    def context_offsets(self) -> tuple[Span, ...]:
+    def target_text(self) -> str:
+        """The summary."""
+        return self.summary
+
+    @property
+    def source_spans(self) -> tuple[Span, ...]:
         """S character spans in ``context``; of a token that reaches beyond, its part inside."""
         end = self.separator_span[0]
         return tuple((min(start, end), min(stop, end)) for start, stop in self.source_offsets)
 
     @property
-    def summary_offsets(self) -> tuple[Span, ...]:
+    def target_spans(self) -> tuple[Span, ...]:
         """T character spans in ``summary``; of a token that begins before it, its part inside."""
         begin = self.separator_span[1]
         return tuple((max(start - begin, 0), max(stop - begin, 0)) for start, stop in self.target_offsets)
 
     @property
+    def context_offsets(self) -> tuple[Span, ...]:
+        """S character spans in ``context``."""
+        return self.source_spans
+
+    @property
+    def summary_offsets(self) -> tuple[Span, ...]:
+        """T character spans in ``summary``."""
+        return self.target_spans
+
+    @property
     def context_tokens(self) -> tuple[str, ...]:
         """S slices of the context."""
-        return _slices(self.context, self.context_offsets)
+        return self.source_tokens
 
     @property
     def summary_tokens(self) -> tuple[str, ...]:
         """T slices of the summary."""
-        return _slices(self.summary, self.summary_offsets)
-
-    def _sources(self) -> tuple[tuple[str, ...], tuple[Span, ...]]:
-        return self.context_tokens, self.context_offsets
-
-
-def _slices(text: str, offsets: tuple[Span, ...]) -> tuple[str, ...]:
-    return tuple(text[start:end] for start, end in offsets)
+        return self.target_tokens
