@@ -102,7 +102,7 @@ class SpanContribution:
     @property
     def latent_positions(self) -> Tensor:
         """[T], indices of the latents that were explained, one before the target tokens for "prediction"."""
-        return self.target_positions - (self.position == "prediction")
+        return self.target_positions - (1 if self.position == "prediction" else 0)
 
     def top(self, k: int = 10) -> list[ScoredText]:
         """The k source tokens of the highest score, in descending order: (token, score, offset).
