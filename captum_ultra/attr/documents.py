@@ -85,8 +85,9 @@ def padded(documents: Sequence[Document], tokenizer: Any, model: nn.Module) -> t
         ValueError: for a text that the model has no positions for, or tokens that it has no embedding for.
     """
     _check_fit(documents, tokenizer, model)
-    filler = tokenizer.pad_token_id  # masked, so that any id does
-    ids = _stacked([document.tokens.ids for document in documents], 0 if filler is None else filler)
+    # Any id does under a mask. The tokenizer's own may be missing, or beyond the rows of the embedding.
+    filler = documents[0].tokens.ids[0]
+    ids = _stacked([document.tokens.ids for document in documents], filler)
     mask = _stacked([[1] * len(document.tokens) for document in documents], 0)
     most = max(len(document.latents) for document in documents)
     latents = [each.latents + each.latents[-1:] * (most - len(each.latents)) for each in documents]
