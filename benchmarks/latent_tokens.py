@@ -151,16 +151,31 @@ def measure(case: Case, rounds: int, loop_targets: int) -> dict[str, float]:
 
 
 def peak_megabytes(build: Callable[[], Any], what: str, targets: int) -> float:
-    """Peak memory of one job above the built model, in a process of its own."""
+    """Peak memory of one job ("forward", "ours", "loop") above the built model, in a process of its own."""
+    return in_own_process(_peak, build, partial(_job, what, targets))
+
+
+def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+    """The result of a function in a fresh process, so that what one job leaves in memory stays out of the next."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, build, what, targets).result()
+        return pool.submit(function, *args).result()
 
 
-def _peak(build: Callable[[], Any], what: str, targets: int) -> float:
+def _peak(build: Callable[[], Any], job: Callable[[Any, Tensor, Any], Any]) -> float:
     model, make, blocks = build()
     inputs = make(1)
+    return peak_above_now(lambda: job(model, inputs, blocks))
+
+
+def peak_above_now(work: Callable[[], Any]) -> float:
+    """Peak resident megabytes of this process while it works, above what it holds before."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
     before = _resident_peak()
+    work()
+    return (_resident_peak() - before) / 2**20
+
+
+def _job(what: str, targets: int, model: Any, inputs: Tensor, blocks: Any) -> None:
     if what == "ours":
         LatentTokenAttribution(model).attribute(inputs, token=list(range(targets)), output="tokens")
     elif what == "loop":
@@ -168,7 +183,6 @@ def _peak(build: Callable[[], Any], what: str, targets: int) -> float:
     else:
         with torch.no_grad():
             model(inputs)
-    return (_resident_peak() - before) / 2**20
 
 
 def _resident_peak() -> int:

@@ -213,16 +213,22 @@ def _first_tensor(values: Any) -> Tensor | None:
 def frozen_in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and constant parameters, so that a run is reproducible and keeps no weight gradients."""
     training = [(module, module.training) for module in model.modules()]
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # By name: libraries that offload weights put other parameters in their place while the model runs.
+    trainable = [
+        (module, name)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad
+    ]
     try:
         for module, flag in training:
             if flag:
                 module.training = False
-        for parameter in trainable:
-            parameter.requires_grad_(False)
+        for module, name in trainable:
+            module.get_parameter(name).requires_grad_(False)
         yield
     finally:
         for module, flag in training:
             module.training = flag
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        for module, name in trainable:
+            module.get_parameter(name).requires_grad_(True)
