@@ -186,12 +186,14 @@ def contribute(
     ] = Path("out.html"),
 ) -> None:
     """Say which tokens of a text a summary rests on, and write the text, coloured, or the numbers."""
+    from captum_ultra.attr.documents import check_text
     from captum_ultra.insights.contribute import check_output, contribution_of, read_text, save_contribution
     from captum_ultra.models.loader import load_model
 
     # Whatever can be wrong without the model is found before the model is loaded.
     check_output(output)
     text = read_text(context)
+    check_text(summary, "summary")
     found = contribution_of(
         load_model(model), text, summary, separator=separator.replace("\\n", "\n"), layer=layer, score=score.value
     )

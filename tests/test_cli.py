@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -152,6 +153,96 @@ def test_text_models_are_told_apart(picture: Path, tmp_path: Path, monkeypatch: 
     assert_one_line(run("explain", picture, "--token", "1", "--model", "hf:words"), "hf:words", "reads text")
 
 
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny Llama with its tokenizer in a folder, as `load_model` takes it."""
+    from tests.attr.text_models import llama, word_level
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    llama().save_pretrained(folder)
+    word_level().save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    path = tmp_path / "story.txt"
+    path.write_text("the cat sat on the mat .\na dog saw Lily\n", encoding="utf-8")
+    return path
+
+
+def contribute(model: str, story: Path, *changes: object) -> Any:
+    return run("contribute", "--model", model, "--context", story, "--summary", " the cat sat", *changes)
+
+
+@pytest.mark.parametrize("name", ["page.html", "figure.png", "figure.svg", "numbers.json", "numbers.safetensors"])
+def test_contribute_writes_what_the_suffix_says(language_model: str, story: Path, tmp_path: Path, name: str) -> None:
+    import captum_ultra
+    from captum_ultra.models.loader import load_model
+
+    output = tmp_path / "out" / name
+    result = contribute(language_model, story, "--layer", 2, "--score", "energy", "--separator", r" :\n", "-o", output)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-1] == f"story.txt, {language_model}, layer 2, score energy: {output}"
+    assert [file.name for file in output.parent.iterdir()] == [name]
+    loaded = load_model(language_model)
+    expected: Any = captum_ultra.TokenContribution(loaded.model, loaded.tokenizer).attribute(
+        "the cat sat on the mat .\na dog saw Lily", " the cat sat", separator=" :\n", layer=2, score="energy"
+    )
+    words = sorted(expected.words(), key=lambda word: -word.score)[:10]
+    assert [line.split()[1] for line in lines[:-1]] == [repr(word.text) for word in words]
+    if name == "numbers.json":
+        assert json.loads(output.read_text(encoding="utf-8"))["scores"] == expected.scores.tolist()
+    elif name == "numbers.safetensors":
+        assert captum_ultra.Contribution.load(output).to_json() == expected.to_json()
+    else:
+        assert output.stat().st_size > 1000
+
+
+def test_contribute_lists_tokens_on_request(language_model: str, story: Path, tmp_path: Path) -> None:
+    result = contribute(language_model, story, "--tokens", "--top", 3, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 4
+    scores = [float(line.split()[0]) for line in result.stdout.splitlines()[:-1]]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["-o", "map.doc"], [".doc", ".png", ".html", ".json", ".safetensors"]),
+        (["--context", "none.txt"], ["none.txt", "cannot be read"]),
+        (["--context", "."], ["cannot be read"]),
+        (["--context", "empty.txt"], ["empty.txt is empty"]),
+        (["--context", "latin.txt"], ["latin.txt is not UTF-8", "byte 3"]),
+        (["--summary", " "], ["summary is blank"]),
+        (["--score", "beauty"], ["beauty", "sum", "energy"]),
+        (["--top", "0"], ["--top"]),
+        (["--model", "scenes-vit"], ["'scenes-vit' has no tokenizer"]),
+        (["--model", "facts_lama"], ["unknown model 'facts_lama'"]),
+    ],
+)
+def test_contribute_refuses_in_one_line(
+    language_model: str, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str],
+    words: list[str],
+) -> None:  # fmt: skip
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    (work / "empty.txt").write_text(" \n")
+    (work / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    assert_one_line(contribute(language_model, story, *changes), *words)
+    assert {file.name for file in work.iterdir()} == {"empty.txt", "latin.txt"}, "nothing is written"
+
+
+def test_contribute_refuses_what_the_model_has_not(language_model: str, story: Path, tmp_path: Path) -> None:
+    """After the model is loaded, of which transformers shows the progress."""
+    result = contribute(language_model, story, "--layer", 9, "-o", tmp_path / "page.html")
+    assert result.exit_code == 2 and not result.stdout
+    assert result.stderr.splitlines()[-1].startswith("captum-ultra: layer=9 does not exist: with 3 blocks")
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_demo_refuses_impossible_numbers(tmp_path: Path) -> None:
     assert_one_line(run("demo", "-o", tmp_path, "--tokens", 0), "--tokens")
     assert_one_line(run("demo", "-o", tmp_path, "--scene", -1), "--scene")
@@ -171,7 +262,7 @@ def test_version_and_help() -> None:
     assert run("--version").stdout == f"captum-ultra {version('captum_ultra')}\n"
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("demo", "explain", "models"):
+    for command in ("demo", "explain", "contribute", "models"):
         assert command in result.stdout
 
 

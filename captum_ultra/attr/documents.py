@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters.text import longest_text, vocabulary_size
 from captum_ultra.attr.tokens import Span, TokenizedText, tokenize, tokens_in_span, tokens_of_parts
 
-__all__ = ["Document", "joined_document", "padded", "span_document"]
+__all__ = ["Document", "check_text", "joined_document", "padded", "span_document"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def joined_document(tokenizer: Any, context: Any, separator: str, summary: Any, 
         TypeError: if a text is no string.
         ValueError: for blank texts, and where no token belongs to the context or to the summary.
     """
-    _check_text(context, "context")
-    _check_text(summary, "summary")
+    check_text(context, "context")
+    check_text(summary, "summary")
     tokens = tokenize(tokenizer, context + separator + summary)
     sources, _, targets = tokens_of_parts(tokens, [len(context), len(separator), len(summary)])
     for name, found in (("context", sources), ("summary", targets)):
@@ -65,7 +65,7 @@ def span_document(tokenizer: Any, text: Any, targets: Any, sources: Any, positio
         TypeError: for a text that is no string, and for places of another kind.
         ValueError: for a blank text, and for places that do not exist or hold no token.
     """
-    _check_text(text, "text")
+    check_text(text, "text")
     tokens = tokenize(tokenizer, text)
     wanted = _indices(targets, tokens, "targets")
     ordinary = [index for index, special in enumerate(tokens.special) if not special]
@@ -118,7 +118,19 @@ def _check_fit(documents: Sequence[Document], tokenizer: Any, model: nn.Module) 
                 )
 
 
-def _check_text(text: Any, name: str) -> None:
+def check_text(text: Any, name: str) -> None:
+    """Raise unless a text is a string with something visible in it.
+
+    Raises:
+        TypeError: if it is no string.
+        ValueError: if it is empty or blank.
+
+    Example:
+        >>> check_text(" ", "summary")
+        Traceback (most recent call last):
+        ...
+        ValueError: summary is blank: there is nothing to explain
+    """
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a string (or a list of strings, one a document), got {type(text).__name__}")
     if not text.strip():

@@ -118,18 +118,23 @@ def contribution_page(found: SpanContribution) -> str:
     from captum_ultra.insights.text_page import PAGE
 
     view = TextView(found)
-    data = {
+    data: dict[str, Any] = {
         "scores": _rounded(view.scores),
         "high": _high(view.scores),
         "rows": [_rounded(row) for row in view.rows],
         "highs": [_high(row) for row in view.rows],
         "sinks": view.sinks,
     }
-    # Inside a script element no entity is decoded; what could end the element is escaped as JSON allows.
-    script = json.dumps(data).replace("<", "\\u003c")
+
+    def strength(value: float) -> float:
+        return round(0.9 * min(max(value / data["high"], 0.0), 1.0), 3)
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    separator = getattr(found, "separator", "")
-    return environment.from_string(PAGE).render(view=view, data=script, separator=separator, names=_names(found))
+    return environment.from_string(PAGE).render(
+        view=view, data=data, strength=strength, separator=getattr(found, "separator", ""), names=_names(found),
+        # Inside a script element no entity is decoded; what could end the element is escaped as JSON allows.
+        script=json.dumps(data).replace("<", "\\u003c"),
+    )  # fmt: skip
 
 
 @styled

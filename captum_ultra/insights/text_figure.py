@@ -91,7 +91,7 @@ def wrapped(runs: Sequence[Run], width: float, measure: Callable[[str], float]) 
     x, row = 0.0, 0
     for word in _words(runs):
         whole = _BREAK.split("".join(run.text for run in word))[0]
-        if x > 0 and x + measure(whole) > width + measure(" "):
+        if x > 0 and x + measure(whole.rstrip()) > width:
             x, row = 0.0, row + 1
         for run in word:
             for number, part in enumerate(_BREAK.split(run.text.expandtabs(4))):
@@ -99,7 +99,7 @@ def wrapped(runs: Sequence[Run], width: float, measure: Callable[[str], float]) 
                     x, row = 0.0, row + 1
                 shown = part.lstrip(" ") if x == 0 and part.strip() else part
                 for piece in _cut(shown, width, measure):
-                    if x > 0 and x + measure(piece) > width + measure(" "):
+                    if x > 0 and x + measure(piece.rstrip()) > width:
                         x, row = 0.0, row + 1
                     yield _Placed(x, row, measure(piece), Run(piece, run.value, run.framed))
                     x += measure(piece)

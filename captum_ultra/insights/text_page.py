@@ -29,7 +29,8 @@ PAGE = """<!doctype html>
 <p class="text" id="sources">
 {%- for piece in view.sources -%}
 {%- if piece.tokens -%}
-<span class="token" data-piece="{{ loop.index0 }}">{{ piece.text }}</span>
+<span class="token" data-piece="{{ loop.index0 }}" title="{{ data.scores[loop.index0] }}"
+{#- #} style="background-color: rgba(245, 124, 32, {{ strength(data.scores[loop.index0]) }})">{{ piece.text }}</span>
 {%- else -%}
 {{ piece.text }}
 {%- endif -%}
@@ -49,11 +50,14 @@ PAGE = """<!doctype html>
 {%- endif -%}
 {%- endfor -%}
 </p>
-<div class="legend"><span>0</span><span class="bar"></span><span id="high"></span><span id="shown"></span></div>
+<div class="legend">
+  <span>0</span><span class="bar"></span><span id="high">{{ "%.3g" % data.high }}</span>
+  <span id="shown">all targets</span>
+</div>
 {% if view.sink_note %}
 <footer id="sink">{{ view.sink_note }}</footer>
 {% endif %}
-<script type="application/json" id="data">{{ data | safe }}</script>
+<script type="application/json" id="data">{{ script | safe }}</script>
 <script>
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
