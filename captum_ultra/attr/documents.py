@@ -147,6 +147,8 @@ def _latents(targets: Sequence[int], position: str) -> list[int]:
 
 def _without_sink(sources: list[int], tokens: TokenizedText, sink: str) -> tuple[list[int], bool]:
     """The sources without the first token if it is to be reported by itself, and whether there is such a one."""
+    if not sources:
+        raise ValueError("sources: the tokenizer makes no token of the text that could be one")
     if sink == "keep":
         return sources, tokens.special[0] and sources[0] != 0
     others = [index for index in sources if index != 0]

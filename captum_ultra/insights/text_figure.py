@@ -97,7 +97,9 @@ def wrapped(runs: Sequence[Run], width: float, measure: Callable[[str], float]) 
             for number, part in enumerate(_BREAK.split(run.text.expandtabs(4))):
                 if number:
                     x, row = 0.0, row + 1
-                shown = part.lstrip(" ") if x == 0 and part.strip() else part
+                # A row begins with no blank, unless that is a token of its own.
+                plain = run.value is None and not run.framed
+                shown = part.lstrip(" ") if x == 0 and (plain or part.strip()) else part
                 for piece in _cut(shown, width, measure):
                     if x > 0 and x + measure(piece.rstrip()) > width:
                         x, row = 0.0, row + 1

@@ -23,6 +23,8 @@ from tests.attr.text_models import (
     stories,
     word_level,
 )
+from tests.builders import Case
+from tests.builders.transformers_models import CAUSAL
 from tests.reference.recording import record
 from tests.reference.ultra import explain
 
@@ -135,6 +137,16 @@ def test_a_batch_equals_the_loop(name: str, pad: str | None, side: str) -> None:
             assert_close(found.sink, expected.sink, rtol=1e-9)
             assert found.context_tokens == expected.context_tokens
             assert torch.equal(found.input_ids, expected.input_ids)
+
+
+@pytest.mark.parametrize("case", CAUSAL, ids=lambda case: case.name)
+def test_batches_of_every_causal_family(case: Case) -> None:
+    method = TokenContribution(case.model(), word_level())
+    batch: Any = method.attribute(*DOCUMENTS, separator=" : ")
+    for found, context, summary in zip(batch, *DOCUMENTS, strict=True):
+        alone: Any = method.attribute(context, summary, separator=" : ")
+        assert_close(found.matrix, alone.matrix)
+        assert alone.scores.any()
 
 
 @pytest.mark.parametrize("chunk", [1, 2])

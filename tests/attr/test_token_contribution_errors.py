@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import normalizers
 
 from captum_ultra import TokenContribution, UnsupportedModelError
 from tests.attr.text_models import CONTEXT, SUMMARY, bert, bridge, byte_level, gpt2, llama, modern_bert, word_level
-from tests.builders.transformers_models import _T5, build
+from tests.builders import Case
+from tests.builders.transformers_models import _T5, BIDIRECTIONAL, build
 
 
 def attribute(*texts: Any, model: Any = None, tokenizer: Any = None, **options: Any) -> Any:
@@ -112,6 +114,12 @@ def test_models_that_look_ahead(make: Any, dtype: torch.dtype) -> None:
             method.attribute(CONTEXT, SUMMARY)
 
 
+@pytest.mark.parametrize("case", BIDIRECTIONAL, ids=lambda case: case.name)
+def test_every_family_that_looks_ahead(case: Case) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"has no causal mask"):
+        TokenContribution(case.model(), word_level()).attribute("the cat", " sat")
+
+
 def test_a_bridge_that_looks_ahead() -> None:
     model = build("Bert", "ForMaskedLM", "eager", hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
                   intermediate_size=64, vocab_size=50, max_position_embeddings=24)  # fmt: skip
@@ -175,3 +183,13 @@ def test_options_of_spans_that_do_not_fit() -> None:
         method.attribute_spans(CONTEXT, [0, 3], position="prediction")
     with pytest.raises(ValueError, match=r'sink="separate" leaves no source'):
         method.attribute_spans(CONTEXT, 3, 0, sink="separate")
+
+
+def test_texts_that_a_tokenizer_makes_nothing_of() -> None:
+    tokenizer = word_level()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    method = TokenContribution(llama(), tokenizer)
+    with pytest.raises(ValueError, match=r"no token belongs to the summary"):
+        method.attribute("the cat", "\u200b")
+    with pytest.raises(ValueError, match=r"sources: the tokenizer makes no token of the text"):
+        method.attribute_spans("\u200b", 0)
