@@ -306,6 +306,16 @@ def test_the_model_is_left_as_found(wrong: str | None) -> None:
     assert tokenizer.padding_side == sides and tokenizer.pad_token is None
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_do_not_matter(mode: Any) -> None:
+    expected: Any = TokenContribution(llama(), word_level()).attribute(*DOCUMENTS)
+    model = llama().train()
+    with mode():
+        batch: Any = TokenContribution(model, word_level()).attribute(*DOCUMENTS)
+    for found, other in zip(batch, expected, strict=True):
+        assert torch.equal(found.matrix, other.matrix)
+
+
 def test_a_model_given_out_by_accelerate() -> None:
     import accelerate
 
