@@ -72,7 +72,6 @@ class HookedRun:
         self._relevance = torch.empty(0)
         self._passed = 0
         self._attended = False
-        self._edited: set[int] = set()
 
     @property
     def fwd_hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
@@ -113,7 +112,7 @@ class HookedRun:
 
     def fresh_pattern(self, block: int, pattern: Tensor) -> Tensor | None:
         """A copy that may be edited in place: the softmax still needs what it put out for its own backward pass."""
-        return pattern.clone() if block in self._edited else None
+        return pattern.clone() if hooks_of_others(self._points[f"blocks.{block}.attn.hook_pattern"]) else None
 
     def follow_pattern(self, block: int, pattern: Tensor) -> Tensor:
         trace, tokens = self._running(), self._running().source.shape[1]
@@ -190,18 +189,17 @@ class HookedRun:
 
     def _move_behind_others(self) -> None:
         """Put the hooks of this run last on their hook points, and note where the caller intervenes."""
-        found = set()
+        found, ledger = set(), self._running().ledger
         for name, point in self._points.items():
-            for handle in point.fwd_hooks:
-                hook = _hook_in(point._forward_hooks[handle.hook.id])
+            for key, registered in list(point._forward_hooks.items()):
+                hook = _hook_in(registered)
                 if hook is not None and hook.run is self:
                     found.add((hook.step, hook.block))
-                    point._forward_hooks.move_to_end(handle.hook.id, last=hook.step != _FIRST)
-                elif hook is None and (place := re.match(r"blocks\.(\d+)\.", name)) is not None:
-                    block = int(place[1])
-                    self._running().ledger.cut_below = max(self._running().ledger.cut_below, block + 1)
-                    if name == f"blocks.{block}.attn.hook_pattern":
-                        self._edited.add(block)
+                    point._forward_hooks.move_to_end(key, last=hook.step != _FIRST)
+            place = re.match(r"blocks\.(\d+)\.", name)
+            # Only what went through add_hook is an intervention; bridges register hooks of their own past it.
+            if place and any(_hook_in(point._forward_hooks.get(handle.hook.id)) is None for handle in point.fwd_hooks):
+                ledger.cut_below = max(ledger.cut_below, int(place[1]) + 1)
         # In higher blocks a bridge leaves out the hooks of what stop_at_layer keeps from running.
         if any(block == 0 and (step, block) not in found for _, step, block in self._places):
             raise ValueError(
@@ -234,7 +232,7 @@ def depth_of(model: Any) -> int:
 
 def hooks_of_others(point: Any) -> bool:
     """Whether a hook point carries hooks that follow no relevance."""
-    return any(_hook_in(point._forward_hooks[handle.hook.id]) is None for handle in point.fwd_hooks)
+    return any(_hook_in(registered) is None for registered in point._forward_hooks.values())
 
 
 def _points(model: Any) -> dict[str, Any]:

@@ -168,6 +168,20 @@ def test_permanent_hooks_and_outer_contexts_are_followed_too(name: str) -> None:
     assert_close(relevance.rows(TARGET), expected)
 
 
+def test_hooks_that_were_registered_past_transformer_lens() -> None:
+    model, ids = model_named("hooked")
+    expected = explicit_loop(model, ids, [INTERVENTIONS["make a head uniform"]])
+    point = model.hook_dict["blocks.2.attn.hook_pattern"]
+    relevance = relevance_hooks(model)
+    with model.hooks(fwd_hooks=relevance.fwd_hooks):
+        handle = point.register_forward_hook(lambda module, args, pattern: uniform_head(pattern, module))
+        model(ids)
+    assert_close(relevance.rows(TARGET), expected)
+    with pytest.raises(UnsupportedModelError, match="relevance_hooks"):
+        LatentTokenAttribution(model).attribute(ids, token=TARGET)
+    handle.remove()
+
+
 def test_a_bridge_in_compatibility_mode() -> None:
     """Where a bridge calls a hook once for each name of its hook point."""
     case = case_named("hf-GPT2LMHeadModel-sdpa")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ultra import LatentTokenAttribution
 from tests.builders import CASES, Case, case_named
+from tests.reference.recording import record
+from tests.reference.ultra import explain
 
 
 def rows_of(case: Case, dtype: torch.dtype) -> Tensor:
@@ -44,48 +48,93 @@ def test_autocast(name: str) -> None:
     torch.testing.assert_close(rows, expected, rtol=0, atol=0.1 * expected.max().item())
 
 
-# A trained model, whose maps have a structure that ranks can get wrong.
+# Trained models, whose maps have a structure that ranks can get wrong.
 STORIES = Path(__file__).parents[2].parent / "shared" / "data" / "stories260K"
-TEXT = (
+STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
     "big, red ball. She wanted to play with it, but it was too high."
 )
 TARGETS = 20
 
 
-def stories(dtype: torch.dtype, attention: str) -> tuple[nn.Module, Tensor]:
+def stories() -> tuple[Any, Tensor]:
     if not STORIES.is_dir():
         pytest.skip("the trained model stories260K is not beside the repository")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(STORIES, dtype=dtype, attn_implementation=attention)
-    return model.eval(), AutoTokenizer.from_pretrained(STORIES)(TEXT, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(STORIES, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(STORIES)(STORY, return_tensors="pt").input_ids
 
 
-def ranks_agree(rows: Tensor, expected: Tensor, targets: list[int]) -> list[float]:
-    """Spearman's correlation of each target's row, over the tokens that it can see."""
+def facts() -> tuple[Any, Tensor]:
+    pytest.importorskip("captum_ultra.models.llama")
+    from captum_ultra.data.facts import write_document
+    from captum_ultra.models.llama import facts_llama, facts_tokenizer
+
+    try:
+        model = facts_llama()
+    except OSError:
+        pytest.skip("the weights of facts-llama are not there yet")
+    return model, facts_tokenizer()(write_document(seed=0, index=0).text, return_tensors="pt").input_ids
+
+
+def ranks_agree(rows: Tensor, expected: Tensor) -> list[float]:
+    """Spearman's correlation of the rows of the last tokens, each over the tokens before it."""
+    first = rows.shape[1] - TARGETS
     return [
-        float(spearmanr(row[:target], want[:target]).statistic)
-        for row, want, target in zip(rows, expected, targets, strict=True)
+        float(spearmanr(row[: first + i], want[: first + i]).statistic)
+        for i, (row, want) in enumerate(zip(rows, expected, strict=True))
     ]
+
+
+def summary(agreement: list[float]) -> str:
+    return f"mean {sum(agreement) / TARGETS:.4f}, lowest {min(agreement):.4f}"
+
+
+def explain_last(model: Any, ids: Tensor, layer: int, score: str = "sum") -> Tensor:
+    targets = list(range(ids.shape[1] - TARGETS, ids.shape[1]))
+    rows = LatentTokenAttribution(model).attribute(ids, token=targets, layer=layer, score=score)[0]
+    assert rows.isfinite().all()
+    return rows
 
 
 # The energy's rows of one block hold a sixth of exact zeros; a product whose sign is lost to rounding leaves or joins
 # them, which moves it by many ranks at once. Hence 0.98 for the worst of its targets.
 @pytest.mark.parametrize("score, worst", [("sum", 0.99), ("energy", 0.98)])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("layer", range(1, 6))
-def test_bfloat16_ranks_the_tokens_of_a_trained_model_as_float32_does(
-    layer: int, attention: str, score: str, worst: float
-) -> None:
-    found = {}
-    for dtype in (torch.bfloat16, torch.float32):
-        model, ids = stories(dtype, attention)
-        targets = list(range(ids.shape[1] - TARGETS, ids.shape[1]))
-        found[dtype] = LatentTokenAttribution(model).attribute(ids, token=targets, layer=layer, score=score)[0]
-    assert found[torch.bfloat16].isfinite().all()
-    agreement = ranks_agree(found[torch.bfloat16], found[torch.float32], targets)
-    mean = sum(agreement) / TARGETS
-    print(f"layer {layer}, {attention}, {score}: Spearman mean {mean:.4f}, lowest of {TARGETS} {min(agreement):.4f}")
-    assert mean > 0.998
-    assert min(agreement) > worst
+def test_bfloat16_ranks_the_tokens_of_a_trained_model_as_float32_does(attention: str, score: str, worst: float) -> None:
+    model, ids = stories()
+    model.set_attn_implementation(attention)
+    layers = range(1, model.config.num_hidden_layers + 1)
+    exact = [explain_last(model, ids, layer, score) for layer in layers]
+    model = model.bfloat16()
+    for layer, expected in zip(layers, exact, strict=True):
+        agreement = ranks_agree(explain_last(model, ids, layer, score), expected)
+        print(f"layer {layer}, {attention}, {score}: Spearman {summary(agreement)}")
+        assert sum(agreement) / TARGETS > 0.998
+        assert min(agreement) > worst
+
+
+def test_where_bfloat16_loses_ranks_the_explicit_loop_loses_as_many() -> None:
+    """The shipped model has targets at which large products are near the kink of the ReLU.
+
+    Rounding the weights alone, with everything computed in float32, already moves some of them to zero;
+    no arithmetic of the engine could bring them back.
+    """
+    model, ids = facts()
+    exact = copy.deepcopy(model)
+    rounded, half = copy.deepcopy(model).bfloat16().float(), model.bfloat16()
+    recording = record(lambda: half(ids), half, list(half.model.layers))
+    targets = range(ids.shape[1] - TARGETS, ids.shape[1])
+    for layer in range(1, model.config.num_hidden_layers + 1):
+        expected = explain_last(exact, ids, layer)
+        loop = torch.stack([explain(recording, target, layer)[0].float() for target in targets])
+        found = {
+            "ours": ranks_agree(explain_last(half, ids, layer), expected),
+            "explicit loop": ranks_agree(loop, expected),
+            "weights rounded, computed in float32": ranks_agree(explain_last(rounded, ids, layer), expected),
+        }
+        print(f"layer {layer}: Spearman " + "; ".join(f"{name} {summary(each)}" for name, each in found.items()))
+        mean = {name: sum(each) / TARGETS for name, each in found.items()}
+        assert mean["ours"] > mean["explicit loop"] - 0.005
+        assert mean["ours"] > 0.97
