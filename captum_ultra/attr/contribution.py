@@ -230,6 +230,16 @@ class Contribution(SpanContribution):
 
     Attributes:
         separator_span: where the separator stands in ``text``.
+
+    Example:
+        >>> from captum_ultra import TokenContribution
+        >>> from captum_ultra.models.loader import load_model
+        >>> loaded = load_model("facts-llama")
+        >>> found = TokenContribution(loaded.model, loaded.tokenizer).attribute("Mara lives in Rome.", " Mara.")
+        >>> [word.text for word in found.words()], found.sentences()[0].span, found.sink_token
+        (['Mara', 'lives', 'in', 'Rome', '.'], (0, 19), '<s>')
+        >>> found.top(1)[0].score == found.scores.max().item()
+        True
     """
 
     separator_span: Span

@@ -30,12 +30,12 @@ _PROBE = 4  # tokens that tell a causal model from one that looks ahead
 
 
 class TokenContribution:
-    """Which tokens of a context a summary rests on (ULTra, arXiv 2411.12589, section 3.4).
+    """Which tokens of a context a summary rests on (ULTra, arXiv 2411.12589, eq. 15).
 
     Context, separator and summary run through the model as one text. With S the explanation matrix of
     :class:`captum_ultra.LatentTokenAttribution` at a layer, x the tokens before the summary and y its tokens,
 
-        lambda_i = mean_j S[|x| + j, i]    (eq. 15)
+        lambda_i = mean_j S[|x| + j, i]
 
     is what context token i contributed to the summary. The model is explained in evaluation mode and left exactly
     as it was found.
@@ -54,17 +54,14 @@ class TokenContribution:
         UnsupportedModelError: for wrappers that hide the attention (compiled, DataParallel).
 
     Example:
-        >>> from tokenizers import Tokenizer, models, pre_tokenizers
-        >>> from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
-        >>> _ = ensure_torchvision_imports()
-        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-        >>> words = Tokenizer(models.WordLevel({"the": 0, "cat": 1, "sat": 2, ":": 3}, unk_token="the"))
-        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
-        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
-        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=2, n_head=2, n_positions=16))
-        >>> found = TokenContribution(model, tokenizer).attribute("the cat sat", "cat", separator=" : ")
-        >>> found.context_tokens, found.scores.shape, found.matrix.shape
-        (('the', 'cat', 'sat'), torch.Size([3]), torch.Size([1, 3]))
+        >>> from captum_ultra.models.loader import load_model
+        >>> loaded = load_model("facts-llama")
+        >>> method = TokenContribution(loaded.model, loaded.tokenizer)
+        >>> found = method.attribute("Mara lives in Rome.", " Mara is at home somewhere in Italy.")
+        >>> found.context_tokens
+        ('Mara', 'lives', 'in', 'Rome', '.')
+        >>> found.scores.shape, found.matrix.shape
+        (torch.Size([5]), torch.Size([8, 5]))
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None) -> None:
@@ -93,7 +90,7 @@ class TokenContribution:
         nor targets.
 
         Args:
-            context: a text, or D documents.
+            context: a text, or D documents; they run as one padded batch, so give as many as memory holds.
             summary: a text, or D of them.
             separator: stands between the two; may be empty.
             layer: number of blocks passed, 0 (the embedding) to L, negative from the end, or a block, or its name:
@@ -113,9 +110,9 @@ class TokenContribution:
             show_progress: show a progress bar over the targets.
 
         Returns:
-            For one text a :class:`captum_ultra.attr.contribution.Contribution`, for D documents a list of D, from
-            one padded batch. With several layers, each of these is a list in the order of ``layer``: documents
-            are the outer list, layers the inner one.
+            For one text a :class:`captum_ultra.attr.contribution.Contribution`, for D documents a list of D. With
+            several layers, each of these is a list in the order of ``layer``: documents are the outer list,
+            layers the inner one.
 
         Raises:
             TypeError: for arguments of the wrong kind.
@@ -125,7 +122,13 @@ class TokenContribution:
                 mask, whose context would see its summary.
 
         Example:
-            See the class.
+            >>> from captum_ultra.models.loader import load_model
+            >>> loaded = load_model("facts-llama")
+            >>> method = TokenContribution(loaded.model, loaded.tokenizer)
+            >>> contexts, summaries = ["Mara lives in Rome.", "Omar lives in Paris."], [" Mara in Italy.", " Omar."]
+            >>> found = method.attribute(contexts, summaries, layer=[2, -1])
+            >>> [[result.layer for result in of_document] for of_document in found]
+            [[2, 4], [2, 4]]
         """
         options = Options(score, normalize, reduce, position, sink, self_token)
         if not isinstance(separator, str):
@@ -178,17 +181,12 @@ class TokenContribution:
             UnsupportedModelError: for models that cannot be explained faithfully.
 
         Example:
-            >>> from tokenizers import Tokenizer, models, pre_tokenizers
-            >>> from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
-            >>> _ = ensure_torchvision_imports()
-            >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-            >>> words = Tokenizer(models.WordLevel({"the": 0, "cat": 1, "sat": 2}, unk_token="the"))
-            >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
-            >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
-            >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=3, n_embd=8, n_layer=2, n_head=2, n_positions=16))
-            >>> found = TokenContribution(model, tokenizer).attribute_spans("the cat sat", targets=(8, 11))
+            >>> from captum_ultra.models.loader import load_model
+            >>> loaded = load_model("facts-llama")
+            >>> method = TokenContribution(loaded.model, loaded.tokenizer)
+            >>> found = method.attribute_spans("Mara lives in Rome.", targets=(14, 18))
             >>> found.target_tokens, found.source_tokens
-            (('sat',), ('the', 'cat', 'sat'))
+            (('Rome',), ('Mara', 'lives', 'in', 'Rome', '.'))
         """
         options = Options(score, normalize, reduce, position, sink, self_token)
         texts, several = _listed(text)

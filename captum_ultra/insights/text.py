@@ -75,18 +75,22 @@ class TextView:
 
     def __init__(self, found: SpanContribution) -> None:
         self.found = found
-        text, offsets = found.source_text, found.source_spans
-        self.sources = segments(text, offsets)
-        self.targets = _abridged(segments(found.target_text, found.target_spans), found.target_text == text)
-        collect = np.zeros((len(found.scores), len(self.sources)))
-        for number, piece in enumerate(self.sources):
-            collect[list(piece.tokens), number] = 1
-        self.scores = found.scores.numpy() @ collect
+        self.sources = segments(found.source_text, found.source_spans)
+        self.targets = segments(found.target_text, found.target_spans)
+        if found.kind == "spans":  # scattered over the source text, which is shown already
+            self.targets = list(_without_gaps(self.targets))
         self.asked = [piece for piece in self.targets if piece.tokens]
-        matrix = found.matrix.double().numpy() @ collect
-        self.rows = np.stack([matrix[list(piece.tokens)].mean(axis=0) for piece in self.asked])
+        of_target = [list(piece.tokens) for piece in self.asked]
+        source_of = np.array([number for number, piece in enumerate(self.sources) for _ in piece.tokens])
+
+        def gathered(values: NDArray[Any]) -> NDArray[Any]:
+            return np.bincount(source_of, weights=values, minlength=len(self.sources))
+
+        self.scores = gathered(found.scores.double().numpy())
+        matrix = found.matrix.double().numpy()
+        self.rows = np.stack([gathered(matrix[tokens].mean(axis=0)) for tokens in of_target])
         sink = None if found.sink is None else found.sink.double().numpy()
-        self.sinks = None if sink is None else [float(sink[list(piece.tokens)].mean()) for piece in self.asked]
+        self.sinks = None if sink is None else [float(sink[tokens].mean()) for tokens in of_target]
 
     @property
     def heading(self) -> str:
@@ -111,7 +115,12 @@ def contribution_page(found: SpanContribution) -> str:
     """A self-contained HTML page: relevance as background, one row on hover or click of a target token.
 
     Example:
-        See :meth:`captum_ultra.attr.contribution.SpanContribution.to_html`.
+        >>> from captum_ultra import TokenContribution
+        >>> from captum_ultra.models.loader import load_model
+        >>> loaded = load_model("facts-llama")
+        >>> found = TokenContribution(loaded.model, loaded.tokenizer).attribute("Mara lives in Rome.", " Mara.")
+        >>> contribution_page(found).splitlines()[0]
+        '<!doctype html>'
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -142,7 +151,12 @@ def contribution_figure(found: SpanContribution) -> Figure:
     """The text, wrapped, with relevance as background, and a colour bar; the targets below.
 
     Example:
-        See :meth:`captum_ultra.attr.contribution.SpanContribution.figure`.
+        >>> from captum_ultra import TokenContribution
+        >>> from captum_ultra.models.loader import load_model
+        >>> loaded = load_model("facts-llama")
+        >>> found = TokenContribution(loaded.model, loaded.tokenizer).attribute("Mara lives in Rome.", " Mara.")
+        >>> len(contribution_figure(found).axes[0].patches)  # one background for each token of the context
+        5
     """
     from captum_ultra.insights.text_figure import Line, Run, text_figure
 
@@ -162,12 +176,8 @@ def _names(found: SpanContribution) -> tuple[str, str]:
     return ("context", "summary") if found.kind == "summary" else ("text", "targets")
 
 
-def _abridged(pieces: list[Segment], scattered: bool) -> list[Segment]:
-    """Targets inside the source text are shown by themselves, a mark for what lies between them."""
-    return list(_without_gaps(pieces)) if scattered else pieces
-
-
 def _without_gaps(pieces: list[Segment]) -> Iterator[Segment]:
+    """Targets with a mark in place of the text between them."""
     last = max(number for number, piece in enumerate(pieces) if piece.tokens)
     begun = False
     for piece in pieces[: last + 1]:
