@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_ultra.adapters import TokenLayout
+from captum_ultra.adapters import TokenLayout, check_model
 from captum_ultra.adapters.lens_hooks import HookedRun, depth_of
 from captum_ultra.attr.maps import check_map_options, finish_rows
 from captum_ultra.attr.post_norm import warn_if_constant
@@ -36,13 +36,15 @@ class RelevanceHooks:
 
     Raises:
         ValueError: if there is no such layer.
-        UnsupportedModelError: if the model lacks the hook points.
+        TypeError: if ``model`` is not a module.
+        UnsupportedModelError: if the model lacks the hook points, is compiled or quantised.
 
     Example:
         See :func:`captum_ultra.adapters.transformer_lens.relevance_hooks`, which makes one.
     """
 
     def __init__(self, model: nn.Module, layer: int | str | nn.Module | Sequence[int] = -1) -> None:
+        check_model(model)
         blocks = [model.get_submodule(f"blocks.{block}") for block in range(depth_of(model))]
         asked = [layer] if isinstance(layer, int | str | nn.Module) else list(layer)
         if not asked:
