@@ -40,6 +40,8 @@ class _RelevanceProbabilities(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         gradient, relevance = grads
         (probabilities,) = ctx.saved_tensors
+        if relevance is None:  # another trace of the same run is pulled back
+            return gradient, None, None
         ctx.passage.ledger.check_connected(ctx.passage.block, gradient)
         arrived = torch.zeros_like(probabilities) if gradient is None else gradient
         return gradient, _Row.apply(arrived, relevance, probabilities, ctx.passage), None

@@ -168,6 +168,17 @@ def test_permanent_hooks_and_outer_contexts_are_followed_too(name: str) -> None:
     assert_close(relevance.rows(TARGET), expected)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_two_of_them_in_one_run(name: str) -> None:
+    model, ids = model_named(name)
+    intervention = INTERVENTIONS["make a head uniform"]
+    first, second = relevance_hooks(model), relevance_hooks(model, layer=2)
+    model.run_with_hooks(ids, fwd_hooks=[*first.fwd_hooks, intervention, *second.fwd_hooks])
+    assert_close(first.rows(TARGET), explicit_loop(model, ids, [intervention]))
+    assert_close(second.rows(TARGET), explicit_loop(model, ids, [intervention], layer=2))
+    assert first.rows("all").shape == (2, TOKENS, TOKENS)
+
+
 def test_hooks_that_were_registered_past_transformer_lens() -> None:
     model, ids = model_named("hooked")
     expected = explicit_loop(model, ids, [INTERVENTIONS["make a head uniform"]])
