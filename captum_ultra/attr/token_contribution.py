@@ -202,9 +202,11 @@ class TokenContribution:
         """For each document a result, or a list of results if ``layer`` lists several."""
         if chunk is not None and chunk < 1:
             raise ValueError(f"internal_batch_size must be at least 1 or None, got {chunk}")
+        # Texts are padded on the right, where no token of a causal model looks: without a mask the kernel still knows
+        # that it is causal, and leaves out half of the work.
         ids, mask, latents = padded(documents, self.tokenizer, self.model)
         ids = ids.to(input_device(self.model))
-        extra = None if mask is None else {"attention_mask": mask.to(ids.device)}
+        extra = None if mask is None or causal else {"attention_mask": mask.to(ids.device)}
         several = isinstance(layer, Sequence) and not isinstance(layer, str)
         layers: Sequence[Any] = layer if several else [layer]  # type: ignore[assignment]
         with half_precision_explained(self.model):
