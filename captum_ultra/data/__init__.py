@@ -1,5 +1,6 @@
-"""Data: procedural scenes with exact masks."""
+"""Data: procedural scenes with exact masks, and documents whose evidence is known."""
 
+from captum_ultra.data.facts import Document, Facts, write_document
 from captum_ultra.data.scenes import SHAPES, Scene, Scenes, render_scene
 
-__all__ = ["SHAPES", "Scene", "Scenes", "render_scene"]
+__all__ = ["SHAPES", "Document", "Facts", "Scene", "Scenes", "render_scene", "write_document"]
