@@ -7,22 +7,18 @@ import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_ultra.models.library import ModelNotAvailableError, import_library
 from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHIPPED = "scenes-vit"
-
-
-class ModelNotAvailableError(RuntimeError):
-    """The model exists, but not here: its library is not installed, or its weights cannot be fetched."""
+__all__ = ["LoadedModel", "ModelNotAvailableError", "available_models", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,9 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
     """Load a model, with its preprocessing or tokenizer, by name.
 
     Args:
-        name: ``scenes-vit`` (ships with the package), ``timm:NAME``, ``hf:NAME`` (a repository of the
-            Hugging Face hub or a local folder), ``open_clip:NAME/PRETRAINED`` or ``torchvision:NAME``.
+        name: ``scenes-vit`` or ``facts-llama`` (they ship with the package), ``timm:NAME``, ``hf:NAME`` (a
+            repository of the Hugging Face hub or a local folder), ``open_clip:NAME/PRETRAINED`` or
+            ``torchvision:NAME``.
         pretrained: False builds the architecture with random weights; nothing is downloaded except,
             for ``hf:``, the configuration and what prepares the input.
 
@@ -82,15 +79,14 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
         ...
         ValueError: unknown model 'scenes_vit'. Close matches: scenes-vit. ...
     """
-    if name == SHIPPED:
-        return _load_shipped(name, pretrained)
+    if name in _SHIPPED:
+        return _SHIPPED[name][0](name, pretrained)
     library, _, rest = name.partition(":")
     if library not in _LIBRARIES or not rest:
+        *others, last = (pattern for pattern, _ in available_models())
         raise ValueError(
-            _unknown(name, [SHIPPED, *(f"{known}:" for known in _LIBRARIES)])
-            + f" Known are {SHIPPED} and "
-            + ", ".join(pattern for pattern, _ in available_models()[1:])
-            + "."
+            _unknown(name, [*_SHIPPED, *(f"{known}:" for known in _LIBRARIES)])
+            + f" Known are {', '.join(others)} and {last}."
         )
     ensure_torchvision_imports()
     loaded = _LIBRARIES[library](name, rest, pretrained)
@@ -106,7 +102,7 @@ def available_models() -> list[tuple[str, str]]:
         'scenes-vit'
     """
     return [
-        (SHIPPED, "small ViT trained on procedural scenes; ships with the package, needs no network"),
+        *((name, f"{about}; ships with the package, needs no network") for name, (_, about) in _SHIPPED.items()),
         ("timm:NAME", 'a vision transformer of timm, e.g. timm:vit_small_patch16_224; extra "timm"'),
         ("hf:NAME", 'a model of the Hugging Face hub or a local folder; extra "transformers" or "text"'),
         ("open_clip:NAME/PRETRAINED", 'e.g. open_clip:ViT-B-32/laion2b_s34b_b79k; extra "open_clip"'),
@@ -114,7 +110,7 @@ def available_models() -> list[tuple[str, str]]:
     ]
 
 
-def _load_shipped(name: str, pretrained: bool) -> LoadedModel:
+def _load_scenes_vit(name: str, pretrained: bool) -> LoadedModel:
     from captum_ultra.models.vit import scenes_vit
 
     model = scenes_vit(pretrained=pretrained).eval()
@@ -127,8 +123,20 @@ def _load_shipped(name: str, pretrained: bool) -> LoadedModel:
     return LoadedModel(model, name, preprocess, mean, std)
 
 
+def _load_facts_llama(name: str, pretrained: bool) -> LoadedModel:
+    from captum_ultra.models.llama import facts_llama, facts_tokenizer
+
+    return LoadedModel(facts_llama(pretrained=pretrained), name, tokenizer=facts_tokenizer())
+
+
+_SHIPPED: dict[str, tuple[Callable[[str, bool], LoadedModel], str]] = {
+    "scenes-vit": (_load_scenes_vit, "small ViT trained on procedural scenes"),
+    "facts-llama": (_load_facts_llama, 'small Llama trained on documents of facts, extra "text"'),
+}
+
+
 def _load_timm(name: str, rest: str, pretrained: bool) -> LoadedModel:
-    timm = _library("timm", extra="timm")
+    timm = import_library("timm", extra="timm")
     timm_data = importlib.import_module("timm.data")
 
     # Names with a scheme (hf-hub:, local-dir:) are none of timm's own list; timm resolves them.
@@ -148,7 +156,7 @@ def _load_timm(name: str, rest: str, pretrained: bool) -> LoadedModel:
 
 
 def _load_transformers(name: str, rest: str, pretrained: bool) -> LoadedModel:
-    transformers = _library("transformers", extra="transformers")
+    transformers = import_library("transformers", extra="transformers")
     if rest.startswith((".", "/")) and not Path(rest).is_dir():
         raise ValueError(f"unknown model {name!r}: there is no such folder.")
     config = _fetch(name, lambda: transformers.AutoConfig.from_pretrained(rest))
@@ -162,7 +170,7 @@ def _load_transformers(name: str, rest: str, pretrained: bool) -> LoadedModel:
     if not sees:
         return LoadedModel(model, name, tokenizer=tokenizer)
 
-    _library("torchvision", extra="transformers")
+    import_library("torchvision", extra="transformers")
     processor = _fetch(name, lambda: transformers.AutoImageProcessor.from_pretrained(rest))
 
     def preprocess(image: Image) -> Tensor:
@@ -182,7 +190,7 @@ def _auto_class(architectures: Sequence[str] | None) -> str:
 
 
 def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
-    open_clip = _library("open_clip", extra="open_clip")
+    open_clip = import_library("open_clip", extra="open_clip")
     architecture, _, tag = rest.partition("/")
     if architecture not in open_clip.list_models():
         raise ValueError(_unknown(name, (f"open_clip:{known}" for known in open_clip.list_models())))
@@ -208,7 +216,7 @@ def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
 
 
 def _load_torchvision(name: str, rest: str, pretrained: bool) -> LoadedModel:
-    models = _library("torchvision.models", extra="timm")
+    models = import_library("torchvision.models", extra="timm")
     if rest not in models.list_models(module=models):
         raise ValueError(_unknown(name, (f"torchvision:{known}" for known in models.list_models(module=models))))
     weights = models.get_model_weights(rest).DEFAULT
@@ -225,19 +233,6 @@ _LIBRARIES: dict[str, Callable[[str, str, bool], LoadedModel]] = {
 }
 
 
-def _library(module: str, *, extra: str) -> ModuleType:
-    package = module.partition(".")[0]
-    try:
-        importlib.import_module(package)
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise  # the library is there, and something that it needs is not: its own message says so
-        raise ModelNotAvailableError(
-            f"{package} is not installed; pip install 'captum_ultra[{extra}]' brings it."
-        ) from error
-
-
 def _fetch(name: str, load: Callable[[], Any]) -> Any:
     """Run what may need the network. The hubs raise OSError or RuntimeError when they are out of reach."""
     try:
@@ -246,7 +241,7 @@ def _fetch(name: str, load: Callable[[], Any]) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelNotAvailableError(
             f"cannot load {name!r}: {reason.rstrip('.')}. If this machine has no network, load the model once on one "
-            f"that has and copy the library's cache; {SHIPPED!r} needs none."
+            f"that has and copy the library's cache; {' and '.join(map(repr, _SHIPPED))} need none."
         ) from error
 
 

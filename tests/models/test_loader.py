@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from captum_ultra.models import loader
+from captum_ultra.models.library import import_library
 from captum_ultra.models.loader import LoadedModel, ModelNotAvailableError, available_models, load_model
 
 
@@ -46,6 +47,16 @@ def test_shipped_model_normalises_as_it_was_trained() -> None:
 def test_random_weights_of_the_shipped_model_differ() -> None:
     trained, random = load_model("scenes-vit"), load_model("scenes-vit", pretrained=False)
     assert not torch.equal(trained.model.patch_embed.weight, random.model.patch_embed.weight)
+
+
+def test_the_shipped_language_model_comes_with_its_tokenizer() -> None:
+    loaded = load_model("facts-llama")
+    assert loaded.kind == "text" and not loaded.model.training
+    ids = loaded.tokenizer("Mara lives in Rome.", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        assert loaded.model(ids).logits.shape == (1, 6, len(loaded.tokenizer))
+    random = load_model("facts-llama", pretrained=False)
+    assert not torch.equal(random.model.lm_head.weight, loaded.model.lm_head.weight)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
@@ -224,7 +235,8 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch, picture: Image.Image) -> N
     ("name", "hint"),
     [
         ("scenes_vit", "scenes-vit"),
-        ("tim:vit_small_patch16_224", "Known are scenes-vit and timm:NAME"),
+        ("fact-llama", "facts-llama"),
+        ("tim:vit_small_patch16_224", "Known are scenes-vit, facts-llama, timm:NAME"),
         ("timm:", "Known are"),
         ("", "Known are"),
         ("timm:vit_smal_patch16_224", "timm:vit_small_patch16_224"),
@@ -248,6 +260,7 @@ def test_unknown_names_list_what_is_near(name: str, hint: str) -> None:
     [
         ("timm:test_vit", "timm", "timm"),
         ("hf:somebody/model", "transformers", "transformers"),
+        ("facts-llama", "transformers", "text"),
         ("open_clip:ViT-B-32/openai", "open_clip", "open_clip"),
         ("torchvision:vit_b_16", "torchvision", "timm"),
     ],
@@ -266,7 +279,7 @@ def test_a_library_that_misses_something_else_speaks_for_itself(
     (tmp_path / "half_installed.py").write_text("import what_it_needs")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="what_it_needs"):
-        loader._library("half_installed", extra="timm")
+        import_library("half_installed", extra="timm")
 
 
 @pytest.mark.parametrize("failure", [OSError("no route to host"), RuntimeError("Failed to download weights")])
@@ -285,13 +298,14 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelNotAvailableError, match=r"'hf:nobody/has-this-model'.*'scenes-vit' needs none"):
+    names = r"'hf:nobody/has-this-model'.*'scenes-vit' and 'facts-llama' need none"
+    with pytest.raises(ModelNotAvailableError, match=names):
         load_model("hf:nobody/has-this-model")
 
 
 def test_available_models_and_the_loader_agree() -> None:
     schemes = {name.split(":")[0] for name, _ in available_models()}
-    assert schemes == {"scenes-vit", *loader._LIBRARIES}
+    assert schemes == {"scenes-vit", "facts-llama", *loader._LIBRARIES}
 
 
 def test_kind_of_a_model() -> None:
