@@ -11,7 +11,7 @@ DECLARED := setup.cfg pyproject.toml constraints.txt
 
 .PHONY: demo test lint format docs tutorials bench clean distclean
 
-demo: $(VENV)/.core  ## explain tokens of the shipped model, write out/demo.png
+demo: $(VENV)/.text  ## explain tokens of the shipped models, write out/demo.png, out/text.html and out/text.png
 	$(BIN)/captum-ultra demo --output out
 
 test: $(VENV)/.test  ## all tests and the examples in the docstrings
@@ -44,14 +44,14 @@ distclean: clean
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.core: $(DECLARED) | $(BIN)/python
-	$(INSTALL) .
+$(VENV)/.text: $(DECLARED) | $(BIN)/python
+	$(INSTALL) ".[text]"
 	@touch $@
 
 $(VENV)/.test: $(DECLARED) | $(BIN)/python
 	$(INSTALL) ".[test]"
-	@touch $@ $(VENV)/.core
+	@touch $@ $(VENV)/.text
 
 $(VENV)/.docs: $(DECLARED) | $(BIN)/python
 	$(INSTALL) ".[docs]"
-	@touch $@ $(VENV)/.core
+	@touch $@ $(VENV)/.text

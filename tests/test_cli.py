@@ -46,11 +46,23 @@ def test_demo(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert "ROC-AUC" in lines[0] and "layer 1" in lines[1] and lines[4].startswith("mean")
     assert str(tmp_path / "new" / "demo.png") in lines[5]
+    assert "<script" in (tmp_path / "new" / "text.html").read_text()
+    with Image.open(tmp_path / "new" / "text.png") as image:
+        assert image.width > 500
+    assert "average precision" in lines[-1] and str(tmp_path / "new" / "text.html") in lines[-1]
+
+
+def test_demo_without_transformers_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    result = run("demo", "--output", tmp_path, "--tokens", 1)
+    assert result.exit_code == 0, result.output
+    assert "left out" in result.stdout and "captum_ultra[text]" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
 
 
 def test_the_demonstration_is_convincing() -> None:
     from captum_ultra.data.scenes import render_scene
-    from captum_ultra.insights.demo import explain_scene
+    from captum_ultra.insights.scene_demo import explain_scene
     from captum_ultra.models.vit import scenes_vit
 
     found = explain_scene(scenes_vit(), render_scene(seed=0, index=0))

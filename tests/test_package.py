@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib import metadata, resources
 
-CORE = {"torch", "captum", "numpy", "tqdm", "matplotlib", "safetensors", "typer", "pillow"}
+CORE = {"torch", "captum", "numpy", "tqdm", "matplotlib", "safetensors", "typer", "pillow", "jinja2"}
 
 LIGHT = ("captum_ultra", "captum_ultra.cli", "captum_ultra.models.loader")
 HEAVY = ("timm", "transformers", "open_clip", "torchvision", "transformer_lens", "scipy", "sklearn", "pandas")

@@ -67,14 +67,10 @@ def stories() -> tuple[Any, Tensor]:
 
 
 def facts() -> tuple[Any, Tensor]:
-    pytest.importorskip("captum_ultra.models.llama")
     from captum_ultra.data.facts import write_document
     from captum_ultra.models.llama import facts_llama, facts_tokenizer
 
-    try:
-        model = facts_llama()
-    except OSError:
-        pytest.skip("the weights of facts-llama are not there yet")
+    model = facts_llama()
     return model, facts_tokenizer()(write_document(seed=0, index=0).text, return_tensors="pt").input_ids
 
 
@@ -115,12 +111,8 @@ def test_bfloat16_ranks_the_tokens_of_a_trained_model_as_float32_does(attention:
         assert min(agreement) > worst
 
 
-def test_where_bfloat16_loses_ranks_the_explicit_loop_loses_as_many() -> None:
-    """The shipped model has targets at which large products are near the kink of the ReLU.
-
-    Rounding the weights alone, with everything computed in float32, already moves some of them to zero;
-    no arithmetic of the engine could bring them back.
-    """
+def test_bfloat16_loses_no_more_ranks_than_an_explicit_loop_on_the_shipped_model() -> None:
+    """Beside the loop in bfloat16, and beside what rounding the weights alone changes."""
     model, ids = facts()
     exact = copy.deepcopy(model)
     rounded, half = copy.deepcopy(model).bfloat16().float(), model.bfloat16()
@@ -136,5 +128,5 @@ def test_where_bfloat16_loses_ranks_the_explicit_loop_loses_as_many() -> None:
         }
         print(f"layer {layer}: Spearman " + "; ".join(f"{name} {summary(each)}" for name, each in found.items()))
         mean = {name: sum(each) / TARGETS for name, each in found.items()}
-        assert mean["ours"] > mean["explicit loop"] - 0.005
-        assert mean["ours"] > 0.97
+        assert mean["ours"] > mean["explicit loop"] - 0.002
+        assert mean["ours"] > 0.998 and min(found["ours"]) > 0.99

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,6 @@ from torch import Tensor, nn
 from captum_ultra import LatentTokenAttribution
 from tests.attr.test_models_as_found import assert_same, state_of_torch
 from tests.builders import case_named
-
-accelerate = pytest.importorskip("accelerate")
 
 
 def offloaded_to_cpu(model: nn.Module, folder: Path) -> nn.Module:

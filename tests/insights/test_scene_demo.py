@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from captum_ultra.data.scenes import render_scene
-from captum_ultra.insights.demo import explain_scene, object_patches
 from captum_ultra.insights.explain import patch_grid
+from captum_ultra.insights.scene_demo import explain_scene, object_patches
 from captum_ultra.models.vit import VisionTransformer, ViTConfig
 
 
