@@ -1,0 +1,14 @@
+"""The command line, one command a module.
+
+What a command needs is imported inside it: help and messages about bad input come at once.
+"""
+
+from captum_ultra.cli import contribute, demo, explain, models  # noqa: F401  (a command joins when its module is imported)
+from captum_ultra.cli.application import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
