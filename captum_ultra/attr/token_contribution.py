@@ -18,7 +18,7 @@ from captum_ultra.attr.post_norm import warn_if_constant
 from captum_ultra.attr.run import half_precision_explained, run_traced
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Targets, layer_number
-from captum_ultra.attr.tokens import check_tokenizer
+from captum_ultra.attr.tokens import check_tokenizer, warn_of_unknown
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import gradient_weighted, relevance_rows, rollout
 
@@ -202,6 +202,8 @@ class TokenContribution:
         """For each document a result, or a list of results if ``layer`` lists several."""
         if chunk is not None and chunk < 1:
             raise ValueError(f"internal_batch_size must be at least 1 or None, got {chunk}")
+        for document in documents:
+            warn_of_unknown(document.tokens, self.tokenizer, stacklevel=3)
         # Texts are padded on the right, where no token of a causal model looks: without a mask the kernel still knows
         # that it is causal, and leaves out half of the work.
         ids, mask, latents = padded(documents, self.tokenizer, self.model)

@@ -6,6 +6,7 @@ part and the beginning of the next. It belongs to the part that holds most of it
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = [
     "tokens_in_span",
     "tokens_of_parts",
     "visible_places",
+    "warn_of_unknown",
 ]
 
 Span = tuple[int, int]
@@ -147,3 +149,19 @@ def visible_places(text: str, offset: Span) -> list[int]:
 def _places(text: str, offset: Span) -> Sequence[int]:
     """The characters by which a token is placed: its visible ones, or all, or where it stands if it is empty."""
     return visible_places(text, offset) or range(offset[0], max(offset[1], offset[0] + 1))
+
+
+def warn_of_unknown(tokens: TokenizedText, tokenizer: Any, stacklevel: int) -> None:
+    """Warn where the tokenizer has no token for a word of the text: the model reads all such words alike."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    pairs = zip(tokens.ids, tokens.offsets, tokens.special, strict=True)
+    words = [tokens.text[slice(*offset)] for token, offset, special in pairs if token == unknown and not special]
+    if words:
+        shown = ", ".join(map(repr, dict.fromkeys(words[:5]))) + (", ..." if len(words) > 5 else "")
+        warnings.warn(
+            f"{len(words)} of {len(tokens)} tokens are unknown to the tokenizer ({shown}): the model reads them all as "
+            f"{tokenizer.unk_token!r}, and what it makes of them says nothing about these words; take a model of this "
+            "language",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )

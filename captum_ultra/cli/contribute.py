@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from captum_ultra.cli.application import Score, app
+
+
+class Position(str, Enum):
+    """Which latents are explained."""
+
+    token = "token"
+    prediction = "prediction"
 
 
 @app.command()
@@ -17,6 +25,9 @@ def contribute(
     model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "facts-llama",
     layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
     score: Annotated[Score, typer.Option(help="Scalar of the latent that is explained.")] = Score.sum,
+    position: Annotated[
+        Position, typer.Option(help="Latents at the summary's tokens, or those before, which predict them.")
+    ] = Position.token,
     separator: Annotated[str, typer.Option(help="Between context and summary; \\n is a line break.")] = "\\nTL;DR:",
     words: Annotated[bool, typer.Option("--words/--tokens", help="What the list on the screen shows.")] = True,
     top: Annotated[int, typer.Option(help="How many words or tokens it shows.", min=1)] = 10,
@@ -34,7 +45,13 @@ def contribute(
     text = read_text(context)
     check_text(summary, "summary")
     found = contribution_of(
-        load_model(model), text, summary, separator=separator.replace("\\n", "\n"), layer=layer, score=score.value
+        load_model(model),
+        text,
+        summary,
+        separator=separator.replace("\\n", "\n"),
+        layer=layer,
+        score=score.value,
+        position=position.value,
     )
     save_contribution(found, output)
     pieces = sorted(found.words(), key=lambda piece: -piece.score)[:top] if words else found.top(top)

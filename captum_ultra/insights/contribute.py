@@ -15,7 +15,7 @@ __all__ = ["check_output", "contribution_of", "read_text", "save_contribution"]
 
 
 def contribution_of(
-    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, score: str
+    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, score: str, position: str = "token"
 ) -> Contribution:
     """What the tokens of a context contributed to its summary; see :meth:`TokenContribution.attribute`.
 
@@ -26,6 +26,7 @@ def contribution_of(
         separator: stands between them.
         layer: number of blocks passed, negative from the end.
         score: "sum" or "energy".
+        position: "token" or "prediction".
 
     Raises:
         ValueError: for a model without a tokenizer, and as `TokenContribution` does.
@@ -42,7 +43,7 @@ def contribution_of(
             f"{loaded.name!r} has no tokenizer, it does not read text; name a language model, such as hf:gpt2"
         )
     method = TokenContribution(loaded.model, loaded.tokenizer)
-    found = method.attribute(context, summary, separator=separator, layer=layer, score=score)
+    found = method.attribute(context, summary, separator=separator, layer=layer, score=score, position=position)
     assert isinstance(found, Contribution)
     return found
 

@@ -193,3 +193,11 @@ def test_texts_that_a_tokenizer_makes_nothing_of() -> None:
         method.attribute("the cat", "\u200b")
     with pytest.raises(ValueError, match=r"sources: the tokenizer makes no token of the text"):
         method.attribute_spans("\u200b", 0)
+
+
+def test_words_that_the_tokenizer_does_not_know_are_named() -> None:
+    from captum_ultra.models.llama import facts_llama, facts_tokenizer
+
+    explain = TokenContribution(facts_llama(), facts_tokenizer())
+    with pytest.warns(UserWarning, match=r"2 of 8 tokens are unknown to the tokenizer \('quarks', 'Zoe'\).*'<unk>'"):
+        explain.attribute("Mara likes quarks.", " Zoe.")
