@@ -1,10 +1,11 @@
-"""The command line: ``captum-ultra demo``, ``captum-ultra explain`` and ``captum-ultra models``.
+"""The command line: ``captum-ultra demo``, ``explain``, ``segment`` and ``models``.
 
 What a command needs is imported inside it: help and messages about bad input come at once.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import Enum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from captum_ultra.insights.demo import SceneExplanation
 
+_INCOMPLETE = 1
 _BAD_INPUT = 2
 # What click raises for a wrong option; typer carries click inside itself or beside, by version.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -169,6 +171,55 @@ def _parse_token(text: str) -> int | tuple[int, int]:
     if len(numbers) == 2:
         return numbers[0], numbers[1]
     raise ValueError(f"--token {text!r} is neither ROW,COL (such as 3,7) nor an index (such as 42).")
+
+
+@app.command()
+def segment(
+    images: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.", show_default=False)],
+    model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "scenes-vit",
+    layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
+    score: Annotated[Score, typer.Option(help="Scalar of the latents that are explained.")] = Score.sum,
+    k: Annotated[int | None, typer.Option("--k", help="Number of clusters of every picture.", min=1)] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Distance up to which maps are joined, 0.4 unless --k is given.", min=0)
+    ] = None,
+    smooth: Annotated[int, typer.Option(help="Side of the window of a majority vote, odd; 0 for none.", min=0)] = 0,
+    landmarks: Annotated[int | None, typer.Option(help="Explain at most so many tokens; all if not given.")] = None,
+    blocks: Annotated[
+        str | None, typer.Option(help="Name of the list of blocks, e.g. encoder.layers, if it is not found.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Build the model untrained; nothing is downloaded.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of what is written.")] = Path("out"),
+) -> None:
+    """Segment pictures by their tokens' explanations; write labels, overlays and a page that shows them."""
+    from captum_ultra.insights.segment_folder import find_pictures, segment_folder
+    from captum_ultra.models.loader import load_model
+    from captum_ultra.segmentation import LatentTokenSegmenter, SegmentationRule
+    from captum_ultra.segmentation.cutting import Cut
+
+    # Whatever can be wrong without the model is found before the model is loaded.
+    cut, rule = Cut.parse(k, threshold), SegmentationRule(smooth=smooth)
+    pictures = find_pictures(images, leave_out=output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {str(output)!r} is a file; give a folder.")
+
+    loaded = load_model(model, pretrained=not random_weights)
+    segmenter = LatentTokenSegmenter(
+        loaded.model, layer, score.value, k, cut.threshold or 0.0, rule=rule, landmarks=landmarks, blocks=blocks
+    )
+    summary = f"{model}, layer {layer}, score {score.value}, {cut}"
+    outcome = segment_folder(loaded, segmenter, pictures, output, summary, report=_report, show_progress=None)
+    typer.echo(f"{summary}: {len(outcome.entries)} of {len(pictures)} pictures segmented. See {outcome.page}")
+    if outcome.failed:
+        raise typer.Exit(_INCOMPLETE)
+
+
+def _report(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"captum-ultra: {' '.join(message.split())}", file=sys.stderr)
 
 
 @app.command()
