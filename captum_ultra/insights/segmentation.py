@@ -129,10 +129,11 @@ def dendrogram_figure(segmentation: Segmentation, index: int = 0, *, title: str 
     dendrogram(tree.merges, ax=axes, no_labels=True, link_color_func=colors.__getitem__)
     height = _cut_height(tree.merges, len(set(clusters.tolist())))
     axes.axhline(height, color="black", linewidth=0.8, linestyle="--")
-    axes.annotate(
-        str(segmentation.made_by), (1, height), (0, 2), ("axes fraction", "data"), "offset points", ha="right"
-    )
-    axes.set(title=title, ylabel="cosine distance", xlabel=f"{tree.leaves} tokens")
+    for links in axes.collections:
+        links.set_linewidth(0.8)
+    axes.set_title(title, loc="left")
+    axes.set_title(str(segmentation.made_by), loc="right")
+    axes.set(ylabel="cosine distance", xlabel=f"{tree.leaves} tokens")
     return figure
 
 
