@@ -138,6 +138,7 @@ class _Trainer:
                 f"the patch grid of {self.layout.tokens} tokens is not known, so no patch can be perturbed"
             )
         self._first, self.shape = first, tuple(first.shape[1:])
+        self._known: dict[int, Tensor] = {}
         self.about: dict[str, Any] = {"layer": self.number, "images": self.count, "image_shape": list(self.shape)}
         self.about |= settings.to_dict()
 
@@ -163,8 +164,7 @@ class _Trainer:
         """Mean over images of eq. 13, differentiable in theta alone."""
         with torch.no_grad():
             images = torch.stack([self._image(number) for number in numbers])
-            score = "sum" if self.settings.regions == "sum" else F.normalize(theta.detach(), dim=-1)
-            regions = _regions(self.segment(images, score), self.layout, len(images))
+            regions = self._predicted(images, numbers, theta.detach())
             replacement = torch.cat([
                 self.settings.perturbation(image[None], seeded_generator(self.settings.seed, number, epoch))
                 for image, number in zip(images, numbers, strict=True)
@@ -172,6 +172,15 @@ class _Trainer:
             tokens, moved = self._differences(images, replacement, regions)
         weights = F.normalize(theta, dim=-1)
         return (weights[tokens] * moved).sum(-1).square().sum() / len(images)
+
+    def _predicted(self, images: Tensor, numbers: range, theta: Tensor) -> Tensor:
+        """The region of every patch [B, P]; those of ULTra_S never change, so they are found once."""
+        if self.settings.regions == "current":
+            return _regions(self.segment(images, F.normalize(theta, dim=-1)), self.layout, len(images))
+        if any(number not in self._known for number in numbers):
+            found = _regions(self.segment(images, "sum"), self.layout, len(images))
+            self._known |= dict(zip(numbers, found, strict=True))
+        return torch.stack([self._known[number] for number in numbers])
 
     def _differences(self, images: Tensor, replacement: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [K] whose own patch was kept while another was not, and their z - z~ [K, d]."""

@@ -104,6 +104,20 @@ def test_no_gradient_flows_through_the_regions(regions: str) -> None:
         torch.testing.assert_close(seen[1].norm(dim=-1), torch.ones(17))
 
 
+@pytest.mark.parametrize(("regions", "expected"), [("sum", 2), ("current", 6)])
+def test_regions_that_cannot_change_are_found_once(regions: str, expected: int) -> None:
+    calls = []
+
+    def counted(batch: Tensor, score: Score) -> Tensor:
+        calls.append(len(batch))
+        return stub(batch, score)
+
+    model, images = models.vit(), models.images(4)
+    settings = UltraWSettings(batch_size=2, epochs=3, regions=regions)
+    found = train_ultra_w(model, images, 2, settings, segment=counted)
+    assert len(calls) == expected and len(found.losses) == 6
+
+
 def test_pixel_labels_become_those_of_most_of_a_patch() -> None:
     model, images = models.vit(), models.images(2)
 
