@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-__all__ = ["regular_landmarks"]
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ultra.segmentation.linkage import LinkageTree, check_scipy
+
+__all__ = ["latent_landmarks"]
 
 
-def regular_landmarks(grid: tuple[int, int], most: int) -> list[int]:
-    """At most so many patches of a (rows, columns) grid, spread evenly; all of them if they are no more.
+def latent_landmarks(latents: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """So many tokens, each the middle of a group of tokens with similar latents.
 
-    A landmark's map covers the whole image, so the other tokens need no landmark to be assigned to: their
-    pixels go to the landmarks' clusters as all pixels do. What is lost is a region too small to hold one.
+    Groups are made by hierarchical clustering of the directions of the latents (Ward, 1963), which makes
+    them of similar size and needs no random start; the landmark of a group is the token nearest to its mean.
+
+    Args:
+        latents: [T, d], of one image at the explained layer.
+        number: of landmarks, at most T.
 
     Returns:
-        Numbers of patches, row by row, in order.
+        The landmarks, int64 [number], in ascending order, and for each token the place of its landmark
+        among them, int64 [T].
 
     Raises:
-        ValueError: for fewer than one landmark.
+        ValueError: for a number out of range.
 
     Example:
-        >>> regular_landmarks((4, 4), most=5)
-        [5, 7, 13, 15]
+        >>> latents = torch.tensor([[1.0, 0.0], [0.9, 0.1], [1.0, 0.2], [0.0, 1.0]])
+        >>> latent_landmarks(latents, 2)
+        (tensor([1, 3]), tensor([0, 0, 0, 1]))
     """
-    rows, columns = grid
-    if most < 1:
-        raise ValueError(f"most={most}: at least one landmark is needed")
-    if most >= rows * columns:
-        return list(range(rows * columns))
-    across, down = max(
-        ((min(columns, most // down), down) for down in range(1, min(rows, most) + 1)),
-        # The coarser of the two spacings decides how small a region may be; then the number.
-        key=lambda each: (-max(columns / each[0], rows / each[1]), each[0] * each[1]),
-    )
-    return [y * columns + x for y in _spread(rows, down) for x in _spread(columns, across)]
+    check_scipy()
+    from scipy.cluster.hierarchy import linkage
 
-
-def _spread(length: int, count: int) -> list[int]:
-    """The middles of ``count`` equal stretches of a line of ``length`` places."""
-    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
+    if not 1 <= number <= len(latents):
+        raise ValueError(f"number={number}: {len(latents)} tokens have 1 to {len(latents)} landmarks")
+    units = F.normalize(latents.detach().cpu().double(), dim=-1)
+    merges = linkage(units.numpy(), method="ward") if len(units) > 1 else np.zeros((0, 4))
+    groups = F.one_hot(LinkageTree(merges).cut(n_clusters=number)).double()
+    means = (groups.T @ units) / groups.sum(0)[:, None]
+    distances = torch.cdist(means, units).masked_fill(groups.T == 0, torch.inf)
+    chosen, order = distances.argmin(1).sort()
+    return chosen, order.argsort()[groups.argmax(1)]

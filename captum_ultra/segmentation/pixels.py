@@ -21,7 +21,7 @@ class Regions:
         labels: int64 [H, W], contiguous from 0 in the order of the first pixel, row by row.
         scores: [H, W], the value of a pixel's own cluster map there, in 0..1.
         cluster_maps: [k, H, W] in 0..1; map j belongs to label j. Clusters that hold no pixel come last.
-        clusters: int64 [T], the cluster of every map, numbered as the cluster maps are.
+        clusters: int64 [T], the cluster of every token, numbered as the cluster maps are.
     """
 
     labels: Tensor
@@ -30,17 +30,20 @@ class Regions:
     clusters: Tensor
 
 
-def label_pixels(maps: Tensor, clusters: Tensor, size: tuple[int, int], interpolation: str, smooth: int) -> Regions:
-    """Per cluster the sum of its maps, min-max scaled; a pixel belongs to the cluster that is highest there.
+def label_pixels(
+    maps: Tensor, assigned: Tensor, clusters: Tensor, size: tuple[int, int], interpolation: str, smooth: int
+) -> Regions:
+    """Per cluster the sum of its tokens' maps, min-max scaled; a pixel belongs to the cluster that is highest there.
 
     Args:
-        maps: float64 [T, h, w].
-        clusters: int64 [T], numbers from 0 without gaps.
+        maps: float64 [M, h, w].
+        assigned: int64 [T], the map of every token.
+        clusters: int64 [T], the cluster of every token, numbers from 0 without gaps.
         size: (H, W) of the result.
         interpolation: how the sums are enlarged.
         smooth: side of the window of a majority vote among the labels; 0 for none.
     """
-    members = F.one_hot(clusters).T.to(maps)
+    members = F.one_hot(clusters).T.to(maps) @ F.one_hot(assigned, len(maps)).to(maps)
     sums = (members @ maps.flatten(1)).unflatten(1, maps.shape[1:])
     # Enlarging is linear, so the sum of the enlarged maps is the enlarged sum.
     scaled = min_max(enlarge(sums, size, interpolation))

@@ -62,14 +62,17 @@ class Segmentation:
     """The segmentation of B images, and what it takes to cut it anew.
 
     Attributes:
-        maps: [B, T, h, w], the maps that were clustered.
-        trees: one an image.
+        maps: [B, M, h, w], the maps that were clustered.
+        assigned: int64 [B, T], the map of every token; there are as many maps as tokens unless some
+            tokens stand for others.
+        trees: one an image, of its T tokens.
         rule: how maps were compared and drawn.
         made_by: where the trees were cut; its text names an oracle.
         regions: one an image.
     """
 
     maps: Tensor
+    assigned: Tensor
     trees: tuple[LinkageTree, ...]
     rule: SegmentationRule
     made_by: Cut
@@ -83,8 +86,17 @@ class Segmentation:
         threshold: float | None = None,
         *,
         rule: SegmentationRule | None = None,
+        assigned: Tensor | None = None,
     ) -> Segmentation:
         """Cluster and draw; arguments and errors as :func:`segment_maps`.
+
+        Args:
+            maps: floating point [B, M, H, W].
+            n_clusters: k.
+            threshold: zeta.
+            rule: how maps are compared and drawn.
+            assigned: int64 [B, T], the map of every token, where T tokens share M maps: the result is that
+                of all T maps, each of them counted. Every token has its own map when None.
 
         Example:
             >>> found = Segmentation.of(torch.rand(2, 9, 3, 3), n_clusters=3)
@@ -96,10 +108,14 @@ class Segmentation:
         cut, rule = Cut.parse(n_clusters, threshold), rule or SegmentationRule()
         _check_maps(maps)
         cut.check(*maps.shape[:2])
+        assigned = _check_assigned(assigned, maps)
         # In float64 on the CPU: there the trees are made, and equal maps give equal labels everywhere.
         exact = maps.detach().cpu().double()
-        trees = tuple(LinkageTree.of(_distances(each, rule)) for each in exact)
-        return cls(maps.detach(), trees, rule, cut, _draw(exact, trees, cut, rule))
+        trees = tuple(
+            LinkageTree.of(_distances(each, rule)[tokens][:, tokens])
+            for each, tokens in zip(exact, assigned, strict=True)
+        )
+        return cls(maps.detach(), assigned, trees, rule, cut, _draw(exact, assigned, trees, cut, rule))
 
     def cut(self, n_clusters: Clusters | None = None, threshold: float | None = None) -> Segmentation:
         """The same trees cut elsewhere; no model is run and nothing is clustered again.
@@ -109,7 +125,8 @@ class Segmentation:
         """
         cut = Cut.parse(n_clusters, threshold)
         cut.check(*self.maps.shape[:2])
-        return replace(self, made_by=cut, regions=_draw(self.maps.cpu().double(), self.trees, cut, self.rule))
+        regions = _draw(self.maps.cpu().double(), self.assigned, self.trees, cut, self.rule)
+        return replace(self, made_by=cut, regions=regions)
 
     @property
     def labels(self) -> Tensor:
@@ -128,7 +145,7 @@ class Segmentation:
 
     @property
     def token_labels(self) -> Tensor:
-        """int64 [B, T]: the cluster of every map."""
+        """int64 [B, T]: the cluster of every token."""
         return torch.stack([each.clusters for each in self.regions]).to(self.maps.device)
 
     def save(self, path: str | Path) -> None:
@@ -137,6 +154,7 @@ class Segmentation:
 
         tensors = {
             "maps": self.maps.cpu().contiguous(),
+            "assigned": self.assigned.contiguous(),
             "merges": torch.stack([torch.from_numpy(tree.merges) for tree in self.trees]),
         }
         described = {"rule": asdict(self.rule), "cut": asdict(self.made_by)}
@@ -160,14 +178,14 @@ class Segmentation:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
                     raise ValueError(f"{str(path)!r} is not a file of Segmentation.save")
-                maps, merges = file.get_tensor("maps"), file.get_tensor("merges")
+                maps, assigned, merges = (file.get_tensor(name) for name in ("maps", "assigned", "merges"))
         except SafetensorError as error:
             raise ValueError(f"{str(path)!r} cannot be read as a segmentation: {error}") from error
         described = json.loads(metadata["segmentation"])
         rule = SegmentationRule(**_as_tuples(described["rule"]))
         cut = Cut(**_as_tuples(described["cut"]))
         trees = tuple(LinkageTree(each.numpy()) for each in merges)
-        return cls(maps, trees, rule, cut, _draw(maps.double(), trees, cut, rule))
+        return cls(maps, assigned, trees, rule, cut, _draw(maps.double(), assigned, trees, cut, rule))
 
 
 def _check_maps(maps: Tensor) -> None:
@@ -180,6 +198,23 @@ def _check_maps(maps: Tensor) -> None:
         raise ValueError(
             f"maps of shape {list(maps.shape)}: T maps for each of B images are needed, [B, T, H, W]{hint}"
         )
+
+
+def _check_assigned(assigned: Tensor | None, maps: Tensor) -> Tensor:
+    if assigned is None:
+        return torch.arange(maps.shape[1]).expand(len(maps), -1)
+    assigned = assigned.detach().cpu()
+    if assigned.dtype != torch.int64 or assigned.dim() != 2 or len(assigned) != len(maps):
+        raise ValueError(
+            f"assigned, {assigned.dtype} of shape {list(assigned.shape)}, must be int64 [{len(maps)}, T]: the map of "
+            "every token of every image"
+        )
+    for each in assigned:
+        if each.unique().tolist() != list(range(maps.shape[1])):
+            raise ValueError(
+                f"assigned: every one of the {maps.shape[1]} maps must be that of some token, and no other"
+            )
+    return assigned
 
 
 def _scaled(maps: Tensor, rule: SegmentationRule, size: tuple[int, int]) -> Tensor:
@@ -201,11 +236,13 @@ def _distances(maps: Tensor, rule: SegmentationRule) -> Tensor:
     return cosine_distances(maps.flatten(1))
 
 
-def _draw(maps: Tensor, trees: tuple[LinkageTree, ...], cut: Cut, rule: SegmentationRule) -> tuple[Regions, ...]:
+def _draw(
+    maps: Tensor, assigned: Tensor, trees: tuple[LinkageTree, ...], cut: Cut, rule: SegmentationRule
+) -> tuple[Regions, ...]:
     size = rule.size or (maps.shape[-2], maps.shape[-1])
     return tuple(
-        label_pixels(_scaled(each, rule, size), cut.of(tree, index), size, rule.interpolation, rule.smooth)
-        for index, (each, tree) in enumerate(zip(maps, trees, strict=True))
+        label_pixels(_scaled(each, rule, size), tokens, cut.of(tree, index), size, rule.interpolation, rule.smooth)
+        for index, (each, tokens, tree) in enumerate(zip(maps, assigned, trees, strict=True))
     )
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import Blocks, TokenLayout
 from captum_ultra.attr.latent_token import LatentTokenAttribution
+from captum_ultra.attr.latents import LatentReader
 from captum_ultra.attr.scores import Score
 from captum_ultra.segmentation.cutting import DEFAULT_THRESHOLD, Clusters, Cut
-from captum_ultra.segmentation.landmarks import regular_landmarks
+from captum_ultra.segmentation.landmarks import latent_landmarks
 from captum_ultra.segmentation.linkage import check_scipy
 from captum_ultra.segmentation.record import Segmentation
 from captum_ultra.segmentation.rule import SegmentationRule
@@ -38,8 +40,8 @@ class LatentTokenSegmenter:
         n_clusters: k, one for all images or one an image; takes the place of ``threshold``.
         threshold: the distance zeta up to which maps are joined.
         rule: how maps are compared and drawn; ``size`` is the images' own when it is None.
-        landmarks: explain at most so many tokens, spread evenly over the grid, instead of all: the cost
-            falls with their share of the tokens (see :func:`regular_landmarks`).
+        landmarks: explain only so many tokens of every image, and let each other token have the map of
+            one whose latent is like its own: the cost falls with their share of the tokens. All if None.
         blocks: the name of the container of the residual blocks; found automatically when None.
         attribution: further arguments of ``LatentTokenAttribution.attribute``, such as ``normalize``,
             ``self_token``, ``internal_batch_size`` or ``additional_forward_args``.
@@ -87,6 +89,7 @@ class LatentTokenSegmenter:
         self._n_clusters, self._threshold = n_clusters, threshold
         self._attribution = attribution
         self._explain = LatentTokenAttribution(model, blocks=blocks)
+        self._read = LatentReader(model, layer, blocks)
 
     def segment(
         self,
@@ -117,36 +120,53 @@ class LatentTokenSegmenter:
             threshold = self._threshold if n_clusters is None else None
         cut = Cut.parse(n_clusters, threshold)
         layout = self._explain.token_layout(images, self._attribution.get("additional_forward_args"))
-        tokens = self._tokens(layout, images)
-        cut.check(len(images), len(tokens))
-        maps = self._maps(images, tokens, layout, show_progress)
+        patches = _patches(layout, images)
+        landmarks = None if self.landmarks is None or self.landmarks >= len(patches) else self.landmarks
+        cut.check(len(images), landmarks or len(patches))
+        if landmarks is None:
+            maps, assigned = self._maps(images, list(patches), show_progress), None
+        else:
+            maps, assigned = self._landmark_maps(images, patches, landmarks, show_progress)
         rule = self.rule
         if rule.size is None:
             rule = replace(rule, size=(images.shape[2], images.shape[3]))
-        return Segmentation.of(maps, n_clusters, threshold, rule=rule)
+        grid_maps = maps.unflatten(-1, layout.grid)
+        return Segmentation.of(grid_maps, n_clusters, threshold, rule=rule, assigned=assigned)
 
-    def _tokens(self, layout: TokenLayout, images: Tensor) -> list[int]:
-        """The tokens to explain, as the model counts them."""
-        if images.dim() != 4:
-            raise ValueError(f"images must have the shape [B, C, H, W], got {list(images.shape)}")
-        if layout.grid is None:
-            raise ValueError(
-                f"the patch grid of {layout.tokens} tokens is not known, so their maps have no place in the image"
-            )
-        patches = range(layout.tokens)[layout.patches]
-        if self.landmarks is None:
-            return list(patches)
-        return [patches[index] for index in regular_landmarks(layout.grid, self.landmarks)]
-
-    def _maps(self, images: Tensor, tokens: list[int], layout: TokenLayout, show_progress: bool) -> Tensor:
-        """Maps [B, T, rows, columns] of tokens on the patch grid."""
-        rows = self._explain.attribute(
+    def _maps(self, images: Tensor, tokens: list[int], show_progress: bool) -> Tensor:
+        """Maps [B, T, patches] of tokens."""
+        maps = self._explain.attribute(
             images, token=tokens, layer=self.layer, score=self.score, output="patches",
             show_progress=show_progress, **self._attribution,
         )  # fmt: skip
-        if not rows.any():
+        assert isinstance(maps, Tensor)  # as the images are
+        if not maps.any():
             raise ValueError(
                 f"layer={self.layer!r}: every map is zero, so there is nothing to cluster. At layer 0 each token holds "
                 "itself alone: take a layer after a block"
             )
-        return rows.unflatten(-1, layout.grid)
+        return maps
+
+    def _landmark_maps(self, images: Tensor, patches: range, number: int, show_progress: bool) -> tuple[Tensor, Tensor]:
+        """Maps [B, number, patches] of each image's own landmarks, and the map of every patch [B, patches]."""
+        maps, assigned = [], []
+        for image in images.split(1):
+            latents = self._read(image, self._attribution.get("additional_forward_args"))[
+                0, patches.start : patches.stop
+            ]
+            landmarks, belongs = latent_landmarks(latents, number)
+            tokens = [patches[place] for place in landmarks.tolist()]
+            maps.append(self._maps(image, tokens, show_progress))
+            assigned.append(belongs)
+        return torch.cat(maps), torch.stack(assigned)
+
+
+def _patches(layout: TokenLayout, images: Tensor) -> range:
+    """The patch tokens, as the model counts them."""
+    if images.dim() != 4:
+        raise ValueError(f"images must have the shape [B, C, H, W], got {list(images.shape)}")
+    if layout.grid is None:
+        raise ValueError(
+            f"the patch grid of {layout.tokens} tokens is not known, so their maps have no place in the image"
+        )
+    return range(layout.tokens)[layout.patches]

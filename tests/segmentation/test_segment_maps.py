@@ -152,13 +152,34 @@ def test_another_cut_is_as_good_as_a_new_start() -> None:
         assert again.trees is found.trees
 
 
+def test_tokens_that_share_maps_count_each() -> None:
+    maps = random_maps(2, 5, 4, 4)
+    assigned = torch.tensor([[0, 0, 1, 2, 3, 4, 4, 4], [4, 3, 2, 1, 0, 0, 3, 3]])
+    every = torch.stack([each[tokens] for each, tokens in zip(maps, assigned, strict=True)])
+    for cut in ({"n_clusters": 3}, {"threshold": 0.3}):
+        shared, whole = Segmentation.of(maps, assigned=assigned, **cut), Segmentation.of(every, **cut)
+        torch.testing.assert_close(shared.labels, whole.labels)
+        torch.testing.assert_close(shared.scores, whole.scores)
+        torch.testing.assert_close(shared.token_labels, whole.token_labels)
+        torch.testing.assert_close(shared.cut(n_clusters=2).labels, whole.cut(n_clusters=2).labels)
+
+
+@pytest.mark.parametrize(
+    "assigned", [torch.zeros(2, 5, dtype=torch.int32), torch.zeros(5).long(), torch.zeros(2, 9).long()]
+)
+def test_bad_assignments(assigned: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="assigned"):
+        Segmentation.of(random_maps(2, 5, 4, 4), assigned=assigned)
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     rule = SegmentationRule(size=(8, 8), cluster_on="grid", scale_maps=True, smooth=3)
-    found = Segmentation.of(random_maps(2, 6, 4, 4).float(), n_clusters=[2, 3], rule=rule)
+    assigned = torch.tensor([[0, 1, 2, 3, 4, 5, 5], [5, 4, 3, 2, 2, 1, 0]])
+    found = Segmentation.of(random_maps(2, 6, 4, 4).float(), n_clusters=[2, 3], rule=rule, assigned=assigned)
     found.save(tmp_path / "new" / "found.safetensors")
     loaded = Segmentation.load(tmp_path / "new" / "found.safetensors")
     assert loaded.rule == found.rule and loaded.made_by == found.made_by
-    for name in ("labels", "scores", "token_labels", "maps"):
+    for name in ("labels", "scores", "token_labels", "maps", "assigned"):
         torch.testing.assert_close(getattr(loaded, name), getattr(found, name), rtol=0, atol=0)
     torch.testing.assert_close(loaded.cut(threshold=0.2).labels, found.cut(threshold=0.2).labels)
 

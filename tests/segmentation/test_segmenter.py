@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from captum_ultra import LatentTokenAttribution, UnsupportedModelError
+from captum_ultra.attr.latents import LatentReader
 from captum_ultra.data import Scenes
 from captum_ultra.models.vit import VisionTransformer, ViTConfig, scenes_vit
 from captum_ultra.segmentation import LatentTokenSegmenter, Segmentation, SegmentationRule, gt_unique, segment_maps
-from captum_ultra.segmentation.landmarks import regular_landmarks
+from captum_ultra.segmentation.landmarks import latent_landmarks
 
 
 def small_vit(cls_token: bool = True) -> VisionTransformer:
@@ -84,28 +87,45 @@ def test_the_model_is_left_as_found() -> None:
         assert all(each.grad is None for each in model.parameters())
 
 
-def test_landmarks_are_the_maps_of_some_tokens() -> None:
+def test_landmarks_stand_for_tokens_with_like_latents() -> None:
     model = small_vit()
-    whole = LatentTokenSegmenter(model, n_clusters=3).segment(IMAGES)
-    found = LatentTokenSegmenter(model, n_clusters=3, landmarks=16).segment(IMAGES)
-    chosen = regular_landmarks((8, 8), 16)
-    assert len(chosen) == 16
-    torch.testing.assert_close(found.maps, whole.maps[:, chosen])
-    expected = Segmentation.of(whole.maps[:, chosen], n_clusters=3, rule=SegmentationRule(size=(32, 32)))
-    torch.testing.assert_close(found.labels, expected.labels)
-    everything = LatentTokenSegmenter(model, n_clusters=3, landmarks=1000).segment(IMAGES)
+    whole = LatentTokenSegmenter(model, 2, n_clusters=3).segment(IMAGES)
+    found = LatentTokenSegmenter(model, 2, n_clusters=3, landmarks=16).segment(IMAGES)
+    latents = LatentReader(model, 2)(IMAGES)[:, 1:]
+    for index in range(2):
+        chosen, assigned = latent_landmarks(latents[index], 16)
+        torch.testing.assert_close(found.maps[index], whole.maps[index, chosen])
+        spread = whole.maps[index, chosen][assigned][None]
+        expected = Segmentation.of(spread, n_clusters=3, rule=SegmentationRule(size=(32, 32)))
+        torch.testing.assert_close(found.labels[index], expected.labels[0])
+        torch.testing.assert_close(found.token_labels[index], expected.token_labels[0])
+    everything = LatentTokenSegmenter(model, 2, n_clusters=3, landmarks=1000).segment(IMAGES)
     torch.testing.assert_close(everything.labels, whole.labels)
+    with pytest.raises(ValueError, match="at most 16"):
+        LatentTokenSegmenter(model, 2, n_clusters=17, landmarks=16).segment(IMAGES)
 
 
-@pytest.mark.parametrize(("grid", "most"), [((4, 4), 16), ((32, 32), 128), ((5, 9), 11), ((1, 30), 7), ((14, 14), 2)])
-def test_landmarks_are_few_distinct_and_spread(grid: tuple[int, int], most: int) -> None:
-    chosen = regular_landmarks(grid, most)
-    assert len(set(chosen)) == len(chosen) <= most and chosen == sorted(chosen)
-    assert min(chosen) >= 0 and max(chosen) < grid[0] * grid[1]
-    places = torch.tensor([divmod(each, grid[1]) for each in chosen]).double()
-    everywhere = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1])).double()
-    farthest = (everywhere[:, None] - places).abs().amax(-1).amin(1).max()
-    assert farthest <= (grid[0] * grid[1] / most) ** 0.5 + 0.5 or min(grid) < 2 or most < 4
+@settings(max_examples=30, deadline=None)
+@given(tokens=st.integers(1, 30), share=st.floats(0, 1), seed=st.integers(0, 10**6))
+def test_landmarks_are_the_middles_of_their_groups(tokens: int, share: float, seed: int) -> None:
+    latents = torch.randn(tokens, 5, generator=torch.Generator().manual_seed(seed))
+    number = max(1, round(share * tokens))
+    chosen, assigned = latent_landmarks(latents, number)
+    assert chosen.tolist() == sorted(set(chosen.tolist())) and len(chosen) == number
+    torch.testing.assert_close(assigned[chosen], torch.arange(number))
+    units = (latents / latents.norm(dim=-1, keepdim=True)).double()
+    for place, landmark in enumerate(chosen.tolist()):
+        group = (assigned == place).nonzero().flatten().tolist()
+        distances = [float((units[each] - units[group].mean(0)).norm()) for each in group]
+        assert distances[group.index(landmark)] == pytest.approx(min(distances))
+
+
+def test_planted_groups_of_latents_are_found() -> None:
+    latents = torch.eye(3).repeat_interleave(torch.tensor([5, 9, 2]), 0) * torch.rand(16, 1).add(1)
+    _, assigned = latent_landmarks(latents + 0.01 * torch.randn(16, 3), 3)
+    assert assigned.tolist() == [0] * 5 + [1] * 9 + [2] * 2
+    with pytest.raises(ValueError, match="1 to 16"):
+        latent_landmarks(latents, 17)
 
 
 @pytest.mark.parametrize(
