@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -125,11 +126,14 @@ class LatentPerturbationTest:
 
     def settings(self) -> dict[str, Any]:
         """What is tested, in plain numbers and strings."""
-        score = self.score if isinstance(self.score, str) else type(self.score).__name__
         return {
-            "layer": str(self.layer), "score": score, "normalize": self.normalize, "tokens": self.tokens,
-            "mode": self.perturbation.mode, "deviation": self.perturbation.deviation, "seed": self.seed,
-        }  # fmt: skip
+            "layer": self.layer if isinstance(self.layer, int | str) else type(self.layer).__name__,
+            "score": self.score if isinstance(self.score, str) else type(self.score).__name__,
+            "normalize": self.normalize,
+            "tokens": self.tokens,
+            "perturbation": asdict(self.perturbation),
+            "seed": self.seed,
+        }
 
     def _patches(self, batch: Tensor, generator: torch.Generator) -> tuple[TokenLayout, Tensor]:
         """The layout, and the numbers of the patches whose tokens are tested, [T]."""
@@ -173,7 +177,7 @@ class LatentPerturbationTest:
             chosen, token = masks.flatten(0, 2)[stretch], tokens[stretch]
             pixels = patch_mask(chosen.to(batch.device), layout.grid, size, self.patch_size)
             changed = self._read(torch.where(pixels.unsqueeze(1), replacement, batch))
-            moved = changed[torch.arange(len(token)), token].double() - clean[token].double()
+            moved = changed[torch.arange(len(token), device=token.device), token].double() - clean[token].double()
             distances.append(moved.norm(dim=-1).cpu())
         return torch.cat(distances).view(len(patches), len(ORDERS), len(self.fractions))
 

@@ -164,7 +164,7 @@ class _Trainer:
         """Mean over images of eq. 13, differentiable in theta alone."""
         with torch.no_grad():
             images = torch.stack([self._image(number) for number in numbers])
-            regions = self._predicted(images, numbers, theta.detach())
+            regions = self._predicted(images, numbers, theta.detach()).to(images.device)
             replacement = torch.cat([
                 self.settings.perturbation(image[None], seeded_generator(self.settings.seed, number, epoch))
                 for image, number in zip(images, numbers, strict=True)

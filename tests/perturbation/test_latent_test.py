@@ -16,6 +16,7 @@ from captum_ultra.perturbation.latent_test import SWEEP, LatentPerturbationTest
 from captum_ultra.perturbation.patches import Perturbation, perturb_patches
 from captum_ultra.perturbation.seeds import seeded_generator
 from tests.attr import models
+from tests.builders import case_named
 
 GRID, PATCHES = (4, 4), 16
 
@@ -67,6 +68,23 @@ def test_as_a_loop(mode: str, layer: int, fraction: float, tokens: int) -> None:
     found = test.run(images).distances[..., 0]
     expected = [slow(model, image, n, layer, fraction, tokens, mode, 4) for n, image in enumerate(images)]
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["timm-vit-nonsquare", "timm-dinov2-registers", "hf-SiglipModel-image", "open_clip-clip-image", "torchvision-vit"],
+)
+def test_models_of_the_libraries(name: str) -> None:
+    """The random order, followed by hand and read by the reference's own hooks."""
+    case = case_named(name)
+    model, image = case.model(), case.inputs()[:1]
+    found = LatentPerturbationTest(model, tokens=1).run(image).distances[0, 2, 0]
+    generator, count = seeded_generator(0, 0), case.grid[0] * case.grid[1]
+    own = int(torch.randperm(count, generator=generator)[0])
+    others = [patch for patch in torch.randperm(count, generator=generator).tolist() if patch != own]
+    changed = perturb_patches(image, torch.tensor(others[: int(0.5 * (count - 1) + 0.5)]), case.grid)
+    before, after = (case.record(model, each).latents[-1][0, case.prefix + own] for each in (image, changed))
+    torch.testing.assert_close(found.float(), (before - after).norm().detach(), rtol=1e-4, atol=0)
 
 
 def test_a_sweep_is_its_single_fractions_whatever_the_batches() -> None:
@@ -139,6 +157,14 @@ def test_results_as_numbers() -> None:
     torch.testing.assert_close(result.interval[1] - result.interval[0], 2 * 1.96 * error, rtol=0.15, atol=0)
     plain = json.loads(json.dumps(result.to_dict()))
     assert plain["images"] == 20 and plain["orders"]["positive"]["mean"] == result.curve[0].tolist()
+
+
+def test_results_say_what_was_tested() -> None:
+    perturbation = Perturbation("noise", deviation=0.2)
+    test = LatentPerturbationTest(models.vit(), 2, score="energy", tokens=1, mode=perturbation, seed=5)
+    plain = json.loads(json.dumps(test.run(models.images()).to_dict()))["settings"]
+    assert (plain["layer"], plain["score"], plain["tokens"], plain["seed"]) == (2, "energy", 1, 5)
+    assert plain["perturbation"]["mode"] == "noise" and plain["perturbation"]["deviation"] == 0.2
 
 
 def test_one_image_has_no_interval_and_one_fraction_no_area() -> None:
