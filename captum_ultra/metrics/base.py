@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from captum_ultra.errors import MissingExtraError
 from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
 
 __all__ = ["Metric"]
@@ -14,7 +15,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torchmetrics":
         raise
-    raise ModuleNotFoundError(
-        "captum_ultra.metrics needs torchmetrics; pip install 'captum_ultra[segmentation]' brings it",
-        name="torchmetrics",
+    raise MissingExtraError(
+        "torchmetrics is not installed; pip install 'captum_ultra[segmentation]' brings it."
     ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_ultra.segmentation.linkage import check_scipy
+
 __all__ = ["check_labels", "class_confusion", "class_iou", "contingency", "match_clusters"]
 
 
@@ -58,6 +60,7 @@ def match_clusters(counts: Tensor) -> Tensor:
         >>> match_clusters(torch.tensor([[5, 1, 0], [4, 3, 0], [1, 1, 0]]))
         tensor([ 0,  1, -1])
     """
+    check_scipy()
     from scipy.optimize import linear_sum_assignment
 
     counts = counts.cpu()

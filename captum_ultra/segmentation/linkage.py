@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_ultra.errors import MissingExtraError
+
 __all__ = ["LinkageTree", "check_scipy", "cosine_distances"]
 
 
@@ -84,11 +86,9 @@ class LinkageTree:
 
 
 def check_scipy() -> None:
-    """Raise ``ModuleNotFoundError`` with the remedy if scipy, which makes and cuts the trees, is missing."""
+    """Raise :class:`MissingExtraError` if scipy, which makes the trees, is missing: before long work."""
     if find_spec("scipy") is None:
-        raise ModuleNotFoundError(
-            "segmentation needs scipy; pip install 'captum_ultra[segmentation]' brings it", name="scipy"
-        )
+        raise MissingExtraError("scipy is not installed; pip install 'captum_ultra[segmentation]' brings it.")
 
 
 def cosine_distances(maps: Tensor) -> Tensor:

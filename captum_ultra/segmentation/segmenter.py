@@ -48,7 +48,7 @@ class LatentTokenSegmenter:
 
     Raises:
         TypeError, ValueError: for arguments; before the model runs.
-        ModuleNotFoundError: if scipy is missing.
+        MissingExtraError: if scipy is missing.
 
     Example:
         >>> import torch

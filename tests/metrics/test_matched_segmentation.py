@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -204,3 +206,11 @@ def test_bad_labels_change_nothing(labels: Tensor, target: Tensor, error: type[E
 def test_bad_arguments(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MatchedSegmentation(**arguments)
+
+
+def test_a_missing_library_is_named() -> None:
+    code = "import sys; sys.modules['torchmetrics'] = None; import captum_ultra.metrics"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (
+        "MissingExtraError: torchmetrics is not installed; pip install 'captum_ultra[segmentation]'" in process.stderr
+    )

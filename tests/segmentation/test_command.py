@@ -157,6 +157,11 @@ def test_nothing_to_segment(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_ultra.segmentation.linkage.find_spec", lambda name: None)
+    assert_one_line(run(draw(tmp_path / "one.png"), "-o", tmp_path / "out"), "scipy", "captum_ultra[segmentation]")
+
+
 def test_text_models_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = loader.LoadedModel(torch.nn.Identity(), "hf:words", tokenizer=str.split)
     monkeypatch.setattr(loader, "load_model", lambda name, pretrained: text)

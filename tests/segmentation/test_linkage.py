@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster
 from scipy.spatial.distance import pdist, squareform
 
+from captum_ultra.errors import MissingExtraError
 from captum_ultra.segmentation.linkage import LinkageTree, cosine_distances
 from tests.reference import segmentation as reference
 
@@ -87,5 +88,5 @@ def test_impossible_cuts(arguments: dict[str, float]) -> None:
 
 def test_scipy_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captum_ultra.segmentation.linkage.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"captum_ultra\[segmentation\]"):
+    with pytest.raises(MissingExtraError, match=r"captum_ultra\[segmentation\]"):
         tree_of(torch.rand(3, 2))
