@@ -12,6 +12,8 @@ from captum_ultra.segmentation.enlarging import enlarge
 
 __all__ = ["Regions", "label_pixels", "min_max", "vote"]
 
+_DRAW = 1e-9  # far above the rounding of float64, far below any difference that means something
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -35,6 +37,8 @@ def label_pixels(
 ) -> Regions:
     """Per cluster the sum of its tokens' maps, min-max scaled; a pixel belongs to the cluster that is highest there.
 
+    Clusters that are equally high draw, and the one of the first token wins.
+
     Args:
         maps: float64 [M, h, w].
         assigned: int64 [T], the map of every token.
@@ -47,7 +51,8 @@ def label_pixels(
     sums = (members @ maps.flatten(1)).unflatten(1, maps.shape[1:])
     # Enlarging is linear, so the sum of the enlarged maps is the enlarged sum.
     scaled = min_max(enlarge(sums, size, interpolation))
-    labels = vote(scaled.argmax(0), smooth)
+    # Every cluster reaches 1 somewhere, so that two may well be highest together: no rounding decides then.
+    labels = vote((scaled >= scaled.amax(0) - _DRAW).byte().argmax(0), smooth)
     order = _by_first_pixel(labels, len(scaled))
     rank = order.argsort()
     labels, scaled = rank[labels], scaled[order]

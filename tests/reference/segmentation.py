@@ -51,7 +51,7 @@ def scaled(values: Tensor) -> Tensor:
 
 
 def pixel_labels(large: Tensor, clusters: list[set[int]]) -> list[list[int]]:
-    """Labels of enlarged maps [T, H, W], numbered in the order of their first pixel."""
+    """Labels of enlarged maps [T, H, W] in the order of their first pixel; in a draw the first cluster wins."""
     sums = [scaled(sum((large[token] for token in sorted(each)), torch.zeros_like(large[0]))) for each in clusters]
     names: dict[int, int] = {}
     labels = []
@@ -59,7 +59,8 @@ def pixel_labels(large: Tensor, clusters: list[set[int]]) -> list[list[int]]:
         row = []
         for x in range(large.shape[2]):
             values = [float(each[y, x]) for each in sums]
-            row.append(names.setdefault(values.index(max(values)), len(names)))
+            first = next(index for index, value in enumerate(values) if value >= max(values) - 1e-9)
+            row.append(names.setdefault(first, len(names)))
         labels.append(row)
     return labels
 
