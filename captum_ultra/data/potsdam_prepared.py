@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from captum_ultra.data.label_files import read_list, require_folder
 from captum_ultra.data.potsdam import POTSDAM3_CLASSES, POTSDAM_CLASSES, merge_classes
 from captum_ultra.data.samples import IGNORE, SegmentationDataset, SegmentationSample
 from captum_ultra.data.transforms import Labels, Transform, image_tensor
+from captum_ultra.errors import MissingExtraError
 
 __all__ = ["PreparedPotsdam"]
 
@@ -29,7 +31,7 @@ class PreparedPotsdam(SegmentationDataset):
         imgs/4711.mat            "img", uint8 [200, 200, 4], red, green, blue, infrared
         gt/4711.mat              "gt", integers [200, 200], 0 .. 5
 
-    Reading needs scipy.
+    Reading needs scipy, which the extra "segmentation" brings.
 
     Args:
         root: the folder that holds ``imgs``, ``gt`` and the lists.
@@ -40,6 +42,7 @@ class PreparedPotsdam(SegmentationDataset):
     Raises:
         ValueError: for an unknown split.
         FileNotFoundError: for a folder, a list or a file that is missing.
+        MissingExtraError: if scipy is not installed.
 
     Source:
         Ji et al. (IIC, ICCV 2019), section 4.2.
@@ -50,6 +53,8 @@ class PreparedPotsdam(SegmentationDataset):
     ) -> None:
         if split not in _LISTS:
             raise ValueError(f"split is {split!r}; Potsdam has labels for {', '.join(map(repr, _LISTS))}")
+        if find_spec("scipy") is None:
+            raise MissingExtraError("scipy is not installed; pip install 'captum_ultra[segmentation]' brings it.")
         root = Path(root)
         self._images, self._labels = (require_folder(root / name, _HINT) for name in ("imgs", "gt"))
         self.names = tuple(read_list(root / _LISTS[split], _HINT))

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from captum_ultra.data.potsdam import POTSDAM3_CLASSES, PotsdamSegmentation
 from captum_ultra.data.potsdam_prepared import PreparedPotsdam
+from captum_ultra.errors import MissingExtraError
 from tests.data.files import write_image
 
 COLOURS = {"road": (255, 255, 255), "building": (0, 0, 255), "low": (0, 255, 255), "tree": (0, 255, 0),
@@ -141,6 +142,12 @@ def test_damaged_and_missing_prepared_files(prepared: Path) -> None:
         PreparedPotsdam(prepared, "train")
     with pytest.raises(ValueError, match="'train', 'val'"):
         PreparedPotsdam(prepared, "test")
+
+
+def test_a_missing_library_is_named(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_ultra.data.potsdam_prepared.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"captum_ultra\[segmentation\]"):
+        PreparedPotsdam(prepared)
 
 
 def test_an_image_of_another_size(prepared: Path) -> None:
