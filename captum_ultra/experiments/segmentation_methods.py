@@ -28,7 +28,6 @@ from captum_ultra.segmentation import LatentTokenSegmenter, Segmentation, Segmen
 from captum_ultra.segmentation.enlarging import enlarge
 
 __all__ = [
-    "CONTROLS",
     "LAYERLESS",
     "METHODS",
     "SCORES",
