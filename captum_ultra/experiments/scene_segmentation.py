@@ -43,6 +43,7 @@ from captum_ultra.experiments.segmentation_tables import (
     accuracy,
     difference_table,
     miou,
+    parts_table,
     perturbation_table,
     score_table,
 )
@@ -164,6 +165,7 @@ def report(experiment: Experiment, methods: Sequence[str], layers: Sequence[int]
     ]
     if ours in segmented:
         parts += ["Differences within scenes", difference_table(segmented, ours)]
+        parts += [f"IoU of background and objects, layer {ours[1]}", parts_table(segmented, ours[1])]
     perturbed = experiment.perturbations(methods, layers)
     if perturbed:
         parts += [

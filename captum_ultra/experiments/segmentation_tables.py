@@ -12,7 +12,7 @@ from captum_ultra.experiments.intervals import Interval, bootstrap
 from captum_ultra.metrics.matching import class_iou
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
 
-__all__ = ["Cells", "accuracy", "difference_table", "miou", "perturbation_table", "score_table"]
+__all__ = ["Cells", "accuracy", "difference_table", "miou", "parts_table", "perturbation_table", "score_table"]
 
 Cells = Mapping[tuple[str, int], list[dict[str, Any]]]
 """For each method and layer one result a scene, in the order of the scenes."""
@@ -62,6 +62,17 @@ def difference_table(cells: Cells, ours: tuple[str, int]) -> str:
         won = float((gaps > 0).double().mean())
         place = f"layer {layer}" if layer else "no layer"
         lines.append(f"| {method} | {place} | {of_layer[layer]} | {_signed(bootstrap(gaps))} | {won:.0%} |")
+    return "\n".join(lines)
+
+
+def parts_table(cells: Cells, layer: int) -> str:
+    """The IoU of the background and the mean IoU of the objects, at one layer and for methods without layers."""
+    lines = ["| method | background | objects |", "|---|---|---|"]
+    for (method, at), each in cells.items():
+        if at in (0, layer):
+            ious = torch.stack([class_iou(torch.tensor(found["confusion"])) for found in each])
+            parts = bootstrap(ious[:, 0]), bootstrap(ious[:, 1:].nanmean(1))
+            lines.append(f"| {method} | " + " | ".join(map(str, parts)) + " |")
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from captum_ultra.experiments.segmentation_tables import (
     accuracy,
     difference_table,
     miou,
+    parts_table,
     perturbation_table,
     score_table,
 )
@@ -127,6 +128,12 @@ def test_tables_show_best_layers_and_differences_within_scenes():
     assert score_table(cells, lambda found: found["itiou"]).count("\n") == 1
     line = difference_table(cells, ("a", 2)).splitlines()[2]
     assert line.startswith("| b | no layer | 0.800 ") and "| +0.050 [-0.100, +0.200] | 50% |" in line
+
+
+def test_background_and_objects_are_told_apart():
+    found = {"confusion": [[8, 0, 0, 2], [0, 5, 0, 5], [0, 0, 10, 0]], "itiou": None}
+    table = parts_table({("a", 2): [found, found], ("a", 1): [found], ("b", 0): [found, found]}, 2).splitlines()
+    assert table[2:] == [f"| {name} | 0.800 [0.800, 0.800] | 0.750 [0.750, 0.750] |" for name in ("a", "b")]
 
 
 def test_the_perturbation_table_holds_means_by_order():
