@@ -41,11 +41,11 @@ from captum_ultra.experiments.segmentation_methods import (
 from captum_ultra.experiments.segmentation_tables import (
     Cells,
     accuracy,
-    difference_table,
     miou,
     parts_table,
     perturbation_table,
     score_table,
+    summary_table,
 )
 from captum_ultra.metrics import InitialTokenIoU, MatchedSegmentation
 from captum_ultra.models.vit import VisionTransformer, scenes_vit
@@ -164,7 +164,7 @@ def report(experiment: Experiment, methods: Sequence[str], layers: Sequence[int]
         score_table(segmented, lambda found: found["itiou"]),
     ]
     if ours in segmented:
-        parts += ["Differences within scenes", difference_table(segmented, ours)]
+        parts += ["Every method at its best layer", summary_table(segmented, ours)]
         parts += [f"IoU of background and objects, layer {ours[1]}", parts_table(segmented, ours[1])]
     perturbed = experiment.perturbations(methods, layers)
     if perturbed:

@@ -12,7 +12,7 @@ from captum_ultra.experiments.intervals import Interval, bootstrap
 from captum_ultra.metrics.matching import class_iou
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
 
-__all__ = ["Cells", "accuracy", "difference_table", "miou", "parts_table", "perturbation_table", "score_table"]
+__all__ = ["Cells", "accuracy", "miou", "parts_table", "perturbation_table", "score_table", "summary_table"]
 
 Cells = Mapping[tuple[str, int], list[dict[str, Any]]]
 """For each method and layer one result a scene, in the order of the scenes."""
@@ -46,22 +46,23 @@ def score_table(cells: Cells, score: Callable[[dict[str, Any]], float | None]) -
     return "\n".join(lines)
 
 
-def difference_table(cells: Cells, ours: tuple[str, int]) -> str:
-    """U.mIoU of one method and layer minus every other method's at its best layer on these scenes.
+def summary_table(cells: Cells, ours: tuple[str, int]) -> str:
+    """Every method at its best layer on these scenes, and what one method at one layer has more than it.
 
     Differences are taken scene by scene. The others' choice of layer is made with hindsight, in their favour.
     """
-    own = _values(cells[ours], miou)
-    assert own is not None
-    lines = [f"| {ours[0]}, layer {ours[1]}, minus | at its best layer | U.mIoU | difference | scenes won |"]
-    lines.append("|---|---|---|---|---|")
-    for method in dict.fromkeys(method for method, _ in cells if method != ours[0]):
-        of_layer = {layer: bootstrap(_all(each)) for (name, layer), each in cells.items() if name == method}
-        layer = max(of_layer, key=lambda each: of_layer[each].mean)
-        gaps = own - _all(cells[method, layer])
-        won = float((gaps > 0).double().mean())
-        place = f"layer {layer}" if layer else "no layer"
-        lines.append(f"| {method} | {place} | {of_layer[layer]} | {_signed(bootstrap(gaps))} | {won:.0%} |")
+    lines = [f"| method | U.mIoU | U.ACC | {ours[0]} minus it, U.mIoU | scenes won |", "|---|---|---|---|---|"]
+    own = _mious(cells[ours])
+    for method in dict.fromkeys([ours[0], *(method for method, _ in cells)]):
+        of_layer = {layer: _mious(each) for (name, layer), each in cells.items() if name == method}
+        layer = ours[1] if method == ours[0] else max(of_layer, key=lambda each: float(of_layer[each].mean()))
+        place = f", layer {layer}" if layer else ""
+        right = torch.tensor([accuracy(found) for found in cells[method, layer]], dtype=torch.float64)
+        texts = [f"{method}{place}", str(bootstrap(of_layer[layer])), str(bootstrap(right)), "", ""]
+        if method != ours[0]:
+            gaps = own - of_layer[layer]
+            texts[3:] = [_signed(bootstrap(gaps)), f"{float((gaps > 0).double().mean()):.0%}"]
+        lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
 
@@ -97,10 +98,8 @@ def _values(each: list[dict[str, Any]], score: Callable[[dict[str, Any]], float 
     return torch.tensor(scores, dtype=torch.float64) if scores else None
 
 
-def _all(each: list[dict[str, Any]]) -> Tensor:
-    values = _values(each, miou)
-    assert values is not None
-    return values
+def _mious(each: list[dict[str, Any]]) -> Tensor:
+    return torch.tensor([miou(found) for found in each], dtype=torch.float64)
 
 
 def _interval(mean: Tensor, ends: Tensor) -> Interval:

@@ -18,11 +18,11 @@ from captum_ultra.experiments.segmentation_methods import LAYERLESS, METHODS, Fo
 from captum_ultra.experiments.segmentation_sheet import draw_sheet
 from captum_ultra.experiments.segmentation_tables import (
     accuracy,
-    difference_table,
     miou,
     parts_table,
     perturbation_table,
     score_table,
+    summary_table,
 )
 from captum_ultra.models.vit import VisionTransformer, ViTConfig, scenes_vit
 from captum_ultra.segmentation.ultra_w_settings import UltraWSettings
@@ -126,8 +126,12 @@ def test_tables_show_best_layers_and_differences_within_scenes():
     assert table[0] == "| method | no layer | layer 1 | layer 2 |"
     assert table[2] == "| a |  | 0.750 [0.700, 0.800] | **0.850 [0.800, 0.900]** |"
     assert score_table(cells, lambda found: found["itiou"]).count("\n") == 1
-    line = difference_table(cells, ("a", 2)).splitlines()[2]
-    assert line.startswith("| b | no layer | 0.800 ") and "| +0.050 [-0.100, +0.200] | 50% |" in line
+    lines = summary_table(cells, ("a", 2)).splitlines()[2:]
+    assert lines[0] == "| a, layer 2 | 0.850 [0.800, 0.900] | 0.850 [0.800, 0.900] |  |  |"
+    assert lines[1].startswith("| b | 0.800 [0.600, 1.000] |") and lines[1].endswith(
+        " | +0.050 [-0.100, +0.200] | 50% |"
+    )
+    assert summary_table(cells, ("b", 0)).splitlines()[3].startswith("| a, layer 2 | ")
 
 
 def test_background_and_objects_are_told_apart():
