@@ -3,7 +3,8 @@
 What a command needs is imported inside it: help and messages about bad input come at once.
 """
 
-from captum_ultra.cli import contribute, demo, explain, models  # noqa: F401  (a command joins when its module is imported)
+# A command joins when its module is imported.
+from captum_ultra.cli import contribute, demo, evaluate, explain, models, segment  # noqa: F401
 from captum_ultra.cli.application import app
 
 __all__ = ["app", "main"]

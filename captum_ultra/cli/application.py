@@ -39,9 +39,11 @@ class OneLineErrors(TyperGroup):
 
 
 def _is_bad_input(error: Exception) -> bool:
+    from captum_ultra.errors import MissingExtraError
     from captum_ultra.models.loader import ModelNotAvailableError
 
-    return isinstance(error, _UsageError | ValueError | TypeError | OSError | ModelNotAvailableError)
+    mistakes = _UsageError | ValueError | TypeError | OSError | ModelNotAvailableError | MissingExtraError
+    return isinstance(error, mistakes)
 
 
 app = typer.Typer(

@@ -202,10 +202,17 @@ def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
         raise ValueError(_unknown(name, (f"open_clip:{architecture}/{known}" for known in known_tags)))
 
     weights = tag if pretrained else None
+    # open_clip only warns where the weights were trained with another activation than the architecture names, as
+    # OpenAI's were: the latents would be wrong without a further sign.
+    quick_gelu = bool((open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu")) if tag else False
     model, _, transform = _fetch(
         name,
         lambda: open_clip.create_model_and_transforms(
-            architecture, pretrained=weights, load_weights=pretrained, pretrained_text=pretrained
+            architecture,
+            pretrained=weights,
+            load_weights=pretrained,
+            pretrained_text=pretrained,
+            force_quick_gelu=quick_gelu,
         ),
     )
     tokenizer = _fetch(name, lambda: open_clip.get_tokenizer(architecture))

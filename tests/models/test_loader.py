@@ -217,6 +217,20 @@ def test_open_clip(tiny_clip: str, picture: Image.Image) -> None:
     assert loaded.tokenizer(["a star"]).shape == (1, 8)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_open_clip_builds_the_activation_of_the_weights(
+    quick: bool, tiny_clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI's weights were trained with QuickGELU, which the architecture's name does not say."""
+    from open_clip import pretrained
+    from open_clip.transformer import QuickGELU
+
+    monkeypatch.setitem(pretrained._PRETRAINED, tiny_clip, {"openai": {"quick_gelu": quick}})
+    model = load_model(f"open_clip:{tiny_clip}/openai", pretrained=False).model
+    activations = [model.visual.transformer.resblocks[0].mlp.gelu, model.transformer.resblocks[0].mlp.gelu]
+    assert [isinstance(each, QuickGELU) for each in activations] == [quick, quick]
+
+
 def test_torchvision(monkeypatch: pytest.MonkeyPatch, picture: Image.Image) -> None:
     from torchvision import models
 

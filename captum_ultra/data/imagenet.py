@@ -1,0 +1,100 @@
+"""ImageNet and everything else that keeps one folder of images a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from captum_ultra.data.label_files import open_image, require_folder
+from captum_ultra.data.transforms import image_tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ClassFolders", "ClassSample"]
+
+_SUFFIXES = {".jpeg", ".jpg", ".png"}
+
+
+@dataclass(frozen=True)
+class ClassSample:
+    """An image with one class.
+
+    Attributes:
+        image: float32 [3, H, W] in [0, 1], or what the transform made of it.
+        label: number of the class.
+        name: unique within the data set.
+    """
+
+    image: Tensor
+    label: int
+    name: str
+
+
+class ClassFolders(Dataset[ClassSample]):
+    """Images in one folder a class, numbered in the order of the folders' names.
+
+    For ImageNet the folders are WordNet ids, whose order is that of the usual 1,000 class numbers::
+
+        val/n01440764/ILSVRC2012_val_00000293.JPEG
+
+    The validation archive unpacks into one flat folder; its images must be sorted into class folders first.
+
+    Args:
+        root: the folder that holds the split, or the class folders where ``split`` is None.
+        split: "train", "val", or any folder below ``root``.
+        transform: from a PIL image to a tensor, e.g. a model's preprocessing; None keeps pixels in [0, 1].
+
+    Attributes:
+        classes: the folders' names, in order.
+        names: ``folder/stem`` of every image, in order.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no image in class folders; says what lies there instead.
+
+    Source:
+        Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge (2015).
+    """
+
+    def __init__(
+        self, root: str | Path, split: str | None = "val", transform: Callable[[Image], Tensor] | None = None
+    ) -> None:
+        folder = Path(root) / split if split is not None else Path(root)
+        require_folder(folder, "expected class folders such as n01440764 in it")
+        self.classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        self.files = tuple(
+            path for name in self.classes for path in sorted((folder / name).iterdir()) if _is_image(path)
+        )
+        if not self.files:
+            flat = sum(map(_is_image, folder.iterdir()))
+            found = f"{flat} images without class folders" if flat else "no images"
+            raise FileNotFoundError(
+                f"{folder} holds {found}; sort the images into one folder a class, named by WordNet id (n01440764, ...)"
+            )
+        self.names = tuple(f"{path.parent.name}/{path.stem}" for path in self.files)
+        self.transform = transform or image_tensor
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ClassSample:
+        """Sample ``index``.
+
+        Raises:
+            IndexError: past the end.
+            ValueError: names a file that is damaged.
+        """
+        if not 0 <= index < len(self.files):
+            raise IndexError(f"sample {index} of {len(self.files)}")
+        path = self.files[index]
+        label = self.classes.index(path.parent.name)
+        return ClassSample(self.transform(open_image(path).convert("RGB")), label, self.names[index])
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES

@@ -1,0 +1,162 @@
+"""Data sets that keep one image file and one label file a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from captum_ultra.data.samples import SegmentationDataset, SegmentationSample
+from captum_ultra.data.transforms import Labels, Transform, image_tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["LabelFiles", "Pair", "label_table", "open_image", "read_list", "require_folder"]
+
+_UNKNOWN = 254  # in a table: a value that the data set does not define
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where one sample lies."""
+
+    name: str
+    image: Path
+    labels: Path
+
+
+class LabelFiles(SegmentationDataset):
+    """Samples read from pairs of files.
+
+    That every file exists is checked at once; what is in them when they are read, or by :meth:`check_files`.
+
+    Args:
+        pairs: where the samples lie.
+        classes: names of the classes.
+        table: what a label file's values mean, see :func:`label_table`.
+        transform: applied to image and labels together; None keeps their size.
+
+    Raises:
+        FileNotFoundError: if a file is missing; names the first.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], classes: Sequence[str], table: Labels, transform: Transform | None
+    ) -> None:
+        missing = [path for pair in pairs for path in (pair.image, pair.labels) if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{missing[0]} is missing ({len(missing)} of {2 * len(pairs)} files are); unpack the archives again"
+            )
+        self.pairs, self.classes = tuple(pairs), tuple(classes)
+        self.names = tuple(pair.name for pair in pairs)
+        self.table, self.transform = table, transform
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        self.check_index(index)
+        pair = self.pairs[index]
+        image, labels = open_image(pair.image).convert("RGB"), self._labels(pair.labels)
+        if image.size != labels.shape[::-1]:
+            raise ValueError(_sizes_differ(pair, image.size, labels.shape[::-1]))
+        if self.transform is not None:
+            image, labels = self.transform(image, labels)
+        return SegmentationSample(image_tensor(image), torch.from_numpy(labels.astype(np.int64)), pair.name)
+
+    def check_files(self) -> None:
+        """Read the headers of all files: cheap beside any explanation, and it names what is damaged.
+
+        Raises:
+            ValueError: for the first file that is no image, or a pair whose sizes differ.
+        """
+        for pair in self.pairs:
+            image, labels = (open_image(path, whole=False).size for path in (pair.image, pair.labels))
+            if image != labels:
+                raise ValueError(_sizes_differ(pair, image, labels))
+
+    def _labels(self, path: Path) -> Labels:
+        image = open_image(path)
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                f"{path} holds {image.mode} pixels where one class number a pixel is expected (modes P or L): it is a "
+                "picture of the labels; take the original file of the archive"
+            )
+        values = np.asarray(image)
+        labels = self.table[values]
+        if (labels == _UNKNOWN).any():
+            raise ValueError(
+                f"{path} holds the label {values[labels == _UNKNOWN][0]}, which {type(self).__name__} does not define: "
+                "the file is damaged, or belongs to another data set"
+            )
+        return labels
+
+
+def label_table(meaning: Mapping[int, int]) -> Labels:
+    """A table [256] from a file's values to classes; values that are not named in it are errors.
+
+    Example:
+        >>> label_table({0: 0, 255: 255})[[0, 255]].tolist()
+        [0, 255]
+    """
+    table = np.full(256, _UNKNOWN, dtype=np.uint8)
+    for value, label in meaning.items():
+        table[value] = label
+    return table
+
+
+def open_image(path: Path, *, whole: bool = True) -> Image:
+    """An image file, decoded (or only its header read); whatever is wrong with it, the message names it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if whole:
+                image.load()
+            return image
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:  # what PIL raises, by format and kind of damage
+        raise ValueError(f"{path} is damaged, or no image: {error}") from error
+
+
+def require_folder(path: Path, what: str) -> Path:
+    """The folder, if it is one.
+
+    Raises:
+        FileNotFoundError: says what was expected there.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is no folder; {what}")
+    return path
+
+
+def read_list(path: Path, what: str) -> list[str]:
+    """The lines of a list of sample names, without empty ones.
+
+    Raises:
+        FileNotFoundError: if there is no such file; says what was expected.
+        ValueError: if it is empty.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {what}")
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    names = [line for line in lines if line]
+    if not names:
+        raise ValueError(f"{path} names no sample; {what}")
+    return names
+
+
+def _sizes_differ(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> str:
+    return (
+        f"{pair.image} is {image[0]} x {image[1]} pixels, but {pair.labels} is {labels[0]} x {labels[1]}; the files do "
+        "not belong together: unpack the archives again"
+    )

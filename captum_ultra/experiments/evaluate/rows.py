@@ -1,0 +1,96 @@
+"""Measured numbers beside published ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from captum_ultra.experiments.intervals import Interval
+
+__all__ = ["Row", "as_csv", "as_text", "percent"]
+
+_COLUMNS = ("row", "at", "metric", "unit", "measured", "low", "high", "published")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number.
+
+    Attributes:
+        name: whose it is: ULTra_S, ULTra_E or ULTra_W.
+        metric: what it is.
+        measured: with its interval over images, in the unit of the published number.
+        published: None where nothing comparable is.
+        at: the place on the axis of a study that sweeps; None for a number that belongs to no place.
+        unit: "%" or empty.
+    """
+
+    name: str
+    metric: str
+    measured: Interval
+    published: float | None = None
+    at: float | None = None
+    unit: str = "%"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings; NaN becomes None."""
+        ends = {each: getattr(self.measured, each) for each in ("mean", "low", "high")}
+        mean, low, high = (None if end != end else end for end in ends.values())
+        values = (self.name, self.at, self.metric, self.unit, mean, low, high, self.published)
+        return dict(zip(_COLUMNS, values, strict=True))
+
+
+def percent(interval: Interval) -> Interval:
+    """An interval of shares as one of percent.
+
+    Example:
+        >>> percent(Interval(0.5, 0.25, 0.75))
+        Interval(mean=50.0, low=25.0, high=75.0)
+    """
+    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All rows, with a line of column names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.to_dict() for row in rows)
+    return text.getvalue()
+
+
+def as_text(rows: Sequence[Row], axis: str = "") -> str:
+    """A table of fixed width; ``axis`` names the column of places.
+
+    Example:
+        >>> print(as_text([Row("ULTra_S", "U.ACC", Interval(61.25, 60.0, 62.5), published=60.8)]))
+        score    metric  measured, 95 % interval  published
+        ULTra_S  U.ACC   61.25 % [60.00, 62.50]   60.80 %
+    """
+    cells = [["score", axis, "metric", "measured, 95 % interval", "published"]]
+    cells += [
+        [row.name, "" if row.at is None else f"{row.at:g}", row.metric, _measured(row), _published(row)] for row in rows
+    ]
+    if not axis:
+        cells = [[line[0], *line[2:]] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _measured(row: Row) -> str:
+    ends = (
+        f"[{row.measured.low:.2f}, {row.measured.high:.2f}]" if row.measured.low == row.measured.low else "[one image]"
+    )
+    return f"{row.measured.mean:.2f}{_unit(row)} {ends}"
+
+
+def _published(row: Row) -> str:
+    return "not published" if row.published is None else f"{row.published:.2f}{_unit(row)}"
+
+
+def _unit(row: Row) -> str:
+    return f" {row.unit}" if row.unit else ""
