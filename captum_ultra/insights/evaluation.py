@@ -113,7 +113,7 @@ def _curve(axes: Axes, rows: Sequence[Row], name: str, number: int) -> None:
     )  # fmt: skip
     for row in rows:
         if row.at is None:
-            axes.axhline(row.measured.mean, color=color, linestyle="--", linewidth=0.9, label=f"{name}, k of the truth")
+            axes.axhline(row.measured.mean, color=color, linestyle="--", linewidth=0.9, label=f"{name}, oracle k")
         elif row.published is not None:
             _diamond(axes, row.at, row.published)
 
