@@ -36,7 +36,7 @@ def bootstrap(values: Tensor, confidence: float = 0.95) -> Interval:
 
     Example:
         >>> print(bootstrap(torch.tensor([0.5, 0.7, 0.6, 0.6], dtype=torch.float64)))
-        0.600 [0.525, 0.650]
+        0.600 [0.525, 0.675]
     """
     if values.dim() != 1 or not len(values) or not bool(values.isfinite().all()):
         raise ValueError(f"values must be [N], finite, one a scene, got {values.tolist()}")
