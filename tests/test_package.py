@@ -58,11 +58,12 @@ def test_requirements_are_the_core_ones() -> None:
 
 def test_extras_are_declared() -> None:
     extras = set(metadata.metadata("captum_ultra").get_all("Provides-Extra") or [])
-    wanted = {"timm", "transformers", "open_clip", "transformer_lens", "text", "all", "test", "docs"}
+    wanted = {"timm", "transformers", "open_clip", "transformer_lens", "text", "segmentation", "all", "test", "docs"}
     assert wanted <= {extra.replace("-", "_") for extra in extras}
 
 
 def test_types_and_weights_are_shipped() -> None:
     package = resources.files("captum_ultra")
     assert package.joinpath("py.typed").is_file()
-    assert package.joinpath("models", "weights", "scenes_vit.safetensors").is_file()
+    for file in ("scenes_vit.safetensors", "facts_llama/model.safetensors", "facts_llama/tokenizer.json"):
+        assert package.joinpath("models", "weights", *file.split("/")).is_file()
