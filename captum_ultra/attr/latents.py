@@ -12,6 +12,7 @@ from captum_ultra.adapters import Blocks, TransformerView, check_model, resolve
 from captum_ultra.attr.targets import layer_number
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance.stream import LastLayerReached, first_tensor
 
 __all__ = ["LatentReader"]
 
@@ -82,27 +83,23 @@ class LatentReader:
         return view
 
 
-class _LayerReached(BaseException):
-    """Ends a run that has nothing more to tell; not an ``Exception``, so that no model catches it."""
-
-
 def _stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:
     seen: list[Any] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
         seen.append((*args, *kwargs.values()) if number == 0 else output)
         if view.stop_early:
-            raise _LayerReached
+            raise LastLayerReached
 
     block = view.blocks[max(number - 1, 0)]
     hook = block.register_forward_pre_hook if number == 0 else block.register_forward_hook
     handle = hook(keep, with_kwargs=True)
     try:
-        with suppress(_LayerReached):
+        with suppress(LastLayerReached):
             view.call(view.model, inputs, extra)
     finally:
         handle.remove()
-    stream = _first_tensor(seen[0]) if len(seen) == 1 else None
+    stream = first_tensor(seen[0]) if len(seen) == 1 else None
     if stream is None or stream.dim() != 3:
         found = f"ran {len(seen)} times" if len(seen) != 1 else "carries no stream [batch, tokens, channels]"
         raise UnsupportedModelError(
@@ -110,11 +107,3 @@ def _stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any
             "residual blocks that this input goes through once each as blocks=..."
         )
     return stream if view.batch_first else stream.transpose(0, 1)
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    """The first tensor in (nested) arguments or outputs, or None."""
-    if isinstance(values, Tensor):
-        return values
-    nested = values.values() if isinstance(values, dict) else values if isinstance(values, tuple | list) else ()
-    return next((found for each in nested if (found := _first_tensor(each)) is not None), None)

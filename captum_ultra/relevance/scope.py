@@ -19,6 +19,7 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.interception import AttentionInterceptor
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.rules import Rule
+from captum_ultra.relevance.stream import LastLayerReached, first_tensor
 
 __all__ = ["Trace", "check_connected", "frozen_in_eval_mode", "trace_relevance"]
 
@@ -54,10 +55,6 @@ class Trace:
         self.ledger.note_forward(layer, stream)
 
 
-class _LastLayerReached(BaseException):
-    """Ends a run that has nothing more to tell; not an ``Exception``, so that no model catches it."""
-
-
 def trace_relevance(
     run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], layers: Sequence[int], rule: Rule,
     *, batch_first: bool = True, stop_early: bool = True, on_start: Callable[[Tensor], None] | None = None,
@@ -89,7 +86,7 @@ def trace_relevance(
         scope.enter_context(frozen_in_eval_mode(model))
         scope.enter_context(threader.hooked())
         scope.enter_context(threader.interceptor)
-        with suppress(_LastLayerReached):
+        with suppress(LastLayerReached):
             run()
     return threader.finish()
 
@@ -136,7 +133,7 @@ class _Threader:
                     f"{self.passed} blocks; shared or re-entered blocks cannot be told apart: "
                     "pass blocks=... with modules that run once each, in order"
                 )
-            stream = self._batch_first(_first_tensor((*args, *kwargs.values())), module)
+            stream = self._batch_first(first_tensor((*args, *kwargs.values())), module)
             if self.trace is None:
                 self._begin(stream)
             else:
@@ -148,7 +145,7 @@ class _Threader:
     def _leave(self, index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             assert self.trace is not None
-            stream = self._batch_first(_first_tensor((output,)), module)
+            stream = self._batch_first(first_tensor(output), module)
             if stream.shape[:2] != self.trace.source.shape:
                 raise UnsupportedModelError(
                     f"block {index} ({type(module).__name__}) turns {tuple(self.trace.source.shape)} "
@@ -165,7 +162,7 @@ class _Threader:
             else:
                 self.trace.ledger.note_forward(self.passed, stream)
             if self.passed == self.last < len(self.blocks):
-                raise _LastLayerReached
+                raise LastLayerReached
 
         return hook
 
@@ -197,16 +194,6 @@ def check_connected(carried: Tensor, place: str) -> None:
             "detach) or runs quantised kernels that have no backward pass. Explain it without them, in float32 or "
             "bfloat16"
         )
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    """The first tensor in (nested) arguments or outputs, or None."""
-    for value in values.values() if isinstance(values, dict) else values:
-        if isinstance(value, Tensor):
-            return value
-        if isinstance(value, tuple | list | dict) and (found := _first_tensor(value)) is not None:
-            return found
-    return None
 
 
 @contextmanager
