@@ -224,7 +224,7 @@ def test_a_bridge_equals_the_transformers_model_within_it(name: str) -> None:
         {"token": 4, "normalize": False, "self_token": "keep"}, {"token": "all", "internal_batch_size": 1},
         {"token": 2, "score": torch.arange(16.0)}, {"token": 2, "score": lambda t: t.square().sum(-1)},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options),  # names only: a function's text differs between workers
 )  # fmt: skip
 def test_rows_mean_what_attribute_means(name: str, options: dict[str, Any]) -> None:
     model, ids = model_named(name)
