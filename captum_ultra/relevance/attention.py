@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ultra.relevance.passage import Passage, targets_first
-from captum_ultra.relevance.tiles import tiled_backward
+from captum_ultra.relevance.tiles import tiled_backward, tiled_forward
 
 __all__ = ["AttentionOptions", "relevance_attention"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AttentionOptions(Passage):
     """A passage, and the arguments of one attention call beside its tensors."""
 
@@ -51,16 +51,15 @@ class _RelevanceAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, mask)
         ctx.options = options
         ctx.set_materialize_grads(False)  # to tell a gradient that never arrives from one that is zero
-        output = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=options.is_causal, scale=options.scale,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )  # fmt: skip
-        return output, relevance.clone()
+        return _attend(query, key, value, mask, options), relevance.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         query, key, value, mask = ctx.saved_tensors
-        ctx.options.ledger.check_connected(ctx.options.block, grads[0])
+        if grads[1] is None:  # the relevance starts below, or only gradients are asked for
+            return *_gradients_alone(grads[0], query, key, value, mask, ctx.options), None, None, None
+        if ctx.options.rule.sees != "nothing":
+            ctx.options.ledger.check_connected(ctx.options.block, grads[0])
         return *_Backward.apply(*grads, query, key, value, mask, ctx.options), None, None
 
 
@@ -68,24 +67,44 @@ class _Backward(torch.autograd.Function):
     """The backward pass as an operation of its own: under ``vmap`` it receives all targets at once."""
 
     @staticmethod
-    def forward(grad: Tensor, relevance: Tensor, *rest: Any) -> Any:
-        return tuple(each[0] for each in _backward(grad[None], relevance[None], *rest))
+    def forward(grad: Tensor | None, relevance: Tensor, *rest: Any) -> Any:
+        grad = None if grad is None else grad[None]
+        return tuple(None if each is None else each[0] for each in _backward(grad, relevance[None], *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, grad: Tensor, relevance: Tensor, *rest: Any) -> Any:
+    def vmap(info: Any, in_dims: Any, grad: Tensor | None, relevance: Tensor, *rest: Any) -> Any:
         grad = targets_first(grad, in_dims[0], info.batch_size)
         relevance = targets_first(relevance, in_dims[1], info.batch_size)
-        return _backward(grad, relevance, *rest), (0, 0, 0, 0)
+        found = _backward(grad, relevance, *rest)
+        return found, tuple(None if each is None else 0 for each in found)
 
 
 def _backward(
-    grad: Tensor, relevance: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Any, options: AttentionOptions
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor | None, relevance: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Any,
+    options: AttentionOptions,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor]:  # fmt: skip
+    if grad is None:
+        added = tiled_forward(relevance, query, key, mask, options.rule, options.scale, options.is_causal)
+        return None, None, None, options.below(relevance, added)
     dq, dk, dv, added = tiled_backward(
         grad, relevance, query, key, value, mask, options.rule, options.scale, options.is_causal
     )
     return dq, dk, dv, options.below(relevance, added)
+
+
+def _gradients_alone(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Any, options: Any) -> Any:
+    """dq, dk, dv by the fused kernel's own backward pass, for a pull-back that starts below or asks for no relevance."""
+    with torch.enable_grad():
+        leaves = [each.detach().requires_grad_() for each in (query, key, value)]
+        return torch.autograd.grad(_attend(*leaves, mask, options), leaves, grad)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: AttentionOptions) -> Tensor:
+    return F.scaled_dot_product_attention(
+        query, key, value, mask, is_causal=options.is_causal, scale=options.scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -12,21 +12,35 @@ from captum_ultra.relevance.rules import Rule
 __all__ = ["Passage", "targets_first"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Passage:
-    """Relevance on its way through the attention of one block."""
+    """Relevance on its way through the attention of one block.
+
+    Attributes:
+        rule: what a head adds to a relevance row.
+        ledger: of the trace.
+        block: number of the block.
+        key_weights: [B, H, n], by which what each head adds to each key is multiplied; known only when
+            the block has run on beyond its attention, and None for most methods.
+    """
 
     rule: Rule
     ledger: Ledger
     block: int
+    key_weights: Tensor | None = field(default=None, kw_only=True)
 
     def below(self, above: Tensor, added: Tensor) -> Tensor:
-        """Rows below the layer [T, B, n]: the residual connection, and the mean over heads of the rule."""
-        rows = above + self.ledger.unscale(added)
+        """Rows below the layer [T, B, n]: the residual connection, and the mean over heads of the rule [T, B, H, n]."""
+        if self.key_weights is not None:
+            added = added * self.key_weights.to(added)
+        mean = added.mean(2)
+        rows = above + (mean if self.rule.sees == "nothing" else self.ledger.unscale(mean))
         self.ledger.note_backward(self.block, rows)
         return rows
 
 
-def targets_first(tensor: Tensor, dim: int | None, targets: int) -> Tensor:
+def targets_first(tensor: Tensor | None, dim: int | None, targets: int) -> Tensor | None:
     """The batched dimension that ``vmap`` hands over, as the leading one; expanded if there is none."""
+    if tensor is None:
+        return None
     return tensor.expand(targets, *tensor.shape) if dim is None else tensor.movedim(dim, 0)

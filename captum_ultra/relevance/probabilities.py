@@ -40,9 +40,10 @@ class _RelevanceProbabilities(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         gradient, relevance = grads
         (probabilities,) = ctx.saved_tensors
-        if relevance is None:  # another trace of the same run is pulled back
+        if relevance is None:  # another trace of the same run is pulled back, or only gradients are asked for
             return gradient, None, None
-        ctx.passage.ledger.check_connected(ctx.passage.block, gradient)
+        if ctx.passage.rule.sees != "nothing":
+            ctx.passage.ledger.check_connected(ctx.passage.block, gradient)
         arrived = torch.zeros_like(probabilities) if gradient is None else gradient
         return gradient, _Row.apply(arrived, relevance, probabilities, ctx.passage), None
 
@@ -68,13 +69,16 @@ class _Row(torch.autograd.Function):
 def _row(gradient: Tensor, relevance: Tensor, probabilities: Tensor, passage: Passage) -> Tensor:
     """Relevance one layer below, [T, B, n]; one head at a time, accumulated in at least float32."""
     _, batch, heads, n, _ = gradient.shape
+    rule = passage.rule
     # Models may compute their softmax in float32 whatever the dtype of their residual stream.
     compute = torch.promote_types(probabilities.dtype, relevance.dtype)
-    added = torch.zeros_like(relevance)
+    added = relevance.new_zeros(len(relevance), batch, heads, n)
     for b in range(batch):
         for h in range(heads):
             attention = probabilities[b, h, :, :n].to(compute)
-            product = gradient[:, b, h, :, :n].transpose(0, 1).to(compute) * attention.unsqueeze(1)
-            added[:, b] += passage.rule(relevance[None, :, b], attention[None], product[None])[0]
+            seen = gradient[:, b, h, :, :n].transpose(0, 1).to(compute)
+            if rule.sees == "product":
+                seen = seen * attention.unsqueeze(1)
+            added[:, b, h] = rule(relevance[None, :, b], attention[None], seen[None])[0]
     passage.ledger.note_extra_keys(passage.block, gradient[..., n:])
-    return passage.below(relevance, added / heads)
+    return passage.below(relevance, added)

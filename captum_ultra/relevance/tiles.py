@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_ultra.relevance.rules import Rule
 
-__all__ = ["tiled_backward"]
+__all__ = ["tiled_backward", "tiled_forward"]
 
 # Numbers in one tile of scores, times targets: on a CPU a few megabytes stay in the last-level
 # cache; on an accelerator fewer and larger kernels win.
@@ -41,8 +41,8 @@ def tiled_backward(
         is_causal: row i attends to tokens 0..i.
 
     Returns:
-        dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and the mean
-        over heads of what the rule adds [T, B, n] in at least float32.
+        dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and what the rule
+        adds [T, B, H, n] in at least float32.
     """
     targets, batch, heads, n, d_v = grad.shape
     groups, d = key.shape[1], query.shape[-1]
@@ -62,9 +62,12 @@ def tiled_backward(
         probabilities = _softmax(scores, _mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
         g, m, width = probabilities.shape
         d_rows = d_out[head, rows]
-        gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2))
-        product = gradient.view(g, m, targets, width).mul_(probabilities.unsqueeze(2))
-        added[head, :, keys] += rule(above[head, :, rows], probabilities, product)
+        gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2)).view(g, m, targets, -1)
+        if rule.sees == "gradient":
+            added[head, :, keys] += rule(above[head, :, rows], probabilities, gradient)
+        product = gradient.mul_(probabilities.unsqueeze(2))
+        if rule.sees != "gradient":
+            added[head, :, keys] += rule(above[head, :, rows], probabilities, product)
         # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
         product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
         dq[head, rows] = torch.bmm(product.view(g, m * targets, width), k[head, keys]).view(g, m, targets, d)
@@ -75,8 +78,26 @@ def tiled_backward(
     dq = dq.mul_(scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
     dk = _by_group(dk.transpose(0, 1), batch, groups)
     dv = _by_group(dv.view(-1, n, targets, d_v).permute(2, 0, 1, 3), batch, groups)
-    added = added.view(batch, heads, targets, n).mean(1).transpose(0, 1)
+    added = added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
     return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype), added
+
+
+def tiled_forward(
+    relevance: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, rule: Rule, scale: float, is_causal: bool
+) -> Tensor:
+    """What a rule that sees no gradient adds [T, B, H, n]; arguments as in :func:`tiled_backward`."""
+    targets, (batch, heads, n, _) = len(relevance), query.shape
+    compute = torch.promote_types(query.dtype, torch.float32)
+    q, k = (_by_head(each, heads, compute) for each in (query, key))
+    q = q * scale
+    above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
+    added = torch.zeros_like(above)
+    for head, rows in _cut(batch * heads, n, 1, is_causal, q.device):
+        keys = slice(rows.stop if is_causal else n)
+        scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
+        probabilities = _softmax(scores, _mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
+        added[head, :, keys] += rule(above[head, :, rows], probabilities, q.new_empty(0))
+    return added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
 
 
 def _by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
