@@ -20,7 +20,7 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Rule, Trace
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
-from captum_ultra.relevance.scope import check_connected
+from captum_ultra.relevance.threader import check_connected
 
 __all__ = ["HookedRun", "depth_of", "hooks_of_others"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters import TokenLayout, TransformerView, watch_layout
 from captum_ultra.attr.targets import Targets
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import Rule, Trace, trace_relevance
+from captum_ultra.relevance import Course, Rule, Trace, trace_relevance
 
 __all__ = ["Run", "half_precision_explained", "run_traced"]
 
@@ -62,7 +62,7 @@ def run_traced(
 
     with watch_layout(view, inputs) as observer:
         trace = trace_relevance(
-            lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, layers, rule,
+            lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, Course(rule, layers),
             batch_first=view.batch_first, stop_early=view.stop_early, on_start=check_targets,
         )  # fmt: skip
     assert found is not None

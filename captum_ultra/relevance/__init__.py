@@ -7,16 +7,22 @@ a target into the row one layer below. The explanation of a latent token is then
 """
 
 from captum_ultra.relevance.chunks import automatic_chunk
+from captum_ultra.relevance.course import BlockObserver, Course
 from captum_ultra.relevance.pullback import relevance_rows
-from captum_ultra.relevance.rules import Rule, gradient_weighted, rollout
-from captum_ultra.relevance.scope import Trace, trace_relevance
+from captum_ultra.relevance.rules import Rule, gradient_rows, gradient_weighted, rollout, row_gradient
+from captum_ultra.relevance.scope import trace_relevance
+from captum_ultra.relevance.trace import Trace
 
 __all__ = [
+    "BlockObserver",
+    "Course",
     "Rule",
     "Trace",
     "automatic_chunk",
+    "gradient_rows",
     "gradient_weighted",
     "relevance_rows",
     "rollout",
+    "row_gradient",
     "trace_relevance",
 ]

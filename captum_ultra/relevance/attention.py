@@ -77,7 +77,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, grad: Tensor | None, relevance: Tensor, *rest: Any) -> Any:
-        grad = targets_first(grad, in_dims[0], info.batch_size)
+        grad = None if grad is None else targets_first(grad, in_dims[0], info.batch_size)
         relevance = targets_first(relevance, in_dims[1], info.batch_size)
         found = _backward(grad, relevance, *rest)
         return found, tuple(None if each is None else 0 for each in found)
@@ -97,10 +97,10 @@ def _backward(
 
 
 def _gradients_alone(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Any, options: Any) -> Any:
-    """dq, dk, dv by the fused kernel's own backward pass, for a pull-back that starts below or asks for no relevance."""
+    """dq, dk, dv by the fused kernel's own backward pass, where no relevance arrives."""
     with torch.enable_grad():
-        leaves = [each.detach().requires_grad_() for each in (query, key, value)]
-        return torch.autograd.grad(_attend(*leaves, mask, options), leaves, grad)
+        q, k, v = (each.detach().requires_grad_() for each in (query, key, value))
+        return torch.autograd.grad(_attend(q, k, v, mask, options), (q, k, v), grad)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: AttentionOptions) -> Tensor:

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.attention import AttentionOptions, relevance_attention
+from captum_ultra.relevance.course import BlockObserver
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
@@ -34,9 +35,9 @@ SOFTMAX = {F.softmax, torch.softmax, torch.Tensor.softmax, torch.special.softmax
 class AttentionInterceptor(TorchFunctionMode):
     """While active, replaces the one attention of the running block by its relevance-carrying form."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, observer: BlockObserver | None = None) -> None:
         super().__init__()
-        self._rule = rule
+        self._rule, self._observer = rule, observer
         self._relevance: Tensor
         self._ledger: Ledger
         self._batch = self._tokens = 0
@@ -49,19 +50,23 @@ class AttentionInterceptor(TorchFunctionMode):
         self._relevance, self._ledger = source, ledger
         self._batch, self._tokens = source.shape
 
-    def enter(self, index: int, block: nn.Module) -> None:
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> None:
         if self._block is not None:
             raise UnsupportedModelError(
                 f"block {index} ({type(block).__name__}) runs inside block {self._block}; nested blocks are no "
                 "residual stream: pass only the outer or only the inner modules as blocks=..."
             )
         self._block, self._name, self._seen, self._near_misses = index, type(block).__name__, 0, []
+        if self._observer is not None:
+            self._relevance = self._observer.enter(index, self._name, stream, self._relevance)
 
-    def leave(self) -> Tensor:
+    def leave(self, stream: Tensor) -> Tensor:
         """The relevance vector after the block; the block must have run exactly one attention."""
         if self._seen != 1:
             raise UnsupportedModelError(self._count_message())
         self._block = None
+        if self._observer is not None:
+            self._relevance = self._observer.leave(stream, self._relevance)
         return self._relevance
 
     def __torch_function__(
@@ -79,6 +84,8 @@ class AttentionInterceptor(TorchFunctionMode):
                 return self._softmax(func, *args, **kwargs)
             if func is F.multi_head_attention_forward:
                 return self._multi_head_attention(*args, **kwargs)
+            if self._observer is not None:
+                return self._observed(func, *args, **kwargs)
         return func(*args, **kwargs)
 
     def _attention(
@@ -105,6 +112,8 @@ class AttentionInterceptor(TorchFunctionMode):
         )
         output, self._relevance = relevance_attention(query, key, value, self._carried(query), attn_mask, options)
         self._seen += 1
+        if self._observer is not None:
+            self._observer.attended(value, output, options)
         return output
 
     def _softmax(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -116,16 +125,27 @@ class AttentionInterceptor(TorchFunctionMode):
         if by_head is None:
             self._near_misses.append(str(list(probabilities.shape)))
             return probabilities
+        if self._observer is not None:
+            raise UnsupportedModelError(
+                f"block {self._block} ({self._name}) computes its own softmax, which hides its values from this "
+                'method: load the model with fused attention (attn_implementation="sdpa", fused_attn=True)'
+            )
         options = Passage(self._rule, self._ledger, self._index)
         followed, self._relevance = relevance_probabilities(by_head, self._carried(by_head), options)
         self._seen += 1
         return followed.view_as(probabilities)
 
     def _multi_head_attention(self, *args: Any, **kwargs: Any) -> Any:
-        softmax = partial(self._softmax, F.softmax)
-        return _with_names(
-            F.multi_head_attention_forward, scaled_dot_product_attention=self._attention, softmax=softmax
-        )(*args, **kwargs)
+        names = {"scaled_dot_product_attention": self._attention, "softmax": partial(self._softmax, F.softmax)}
+        if self._observer is not None:
+            names["linear"] = partial(self._observed, F.linear)
+        return _with_names(F.multi_head_attention_forward, **names)(*args, **kwargs)
+
+    def _observed(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
+        assert self._observer is not None
+        self._observer.called(func, args, kwargs, result)
+        return result
 
     @property
     def _index(self) -> int:

@@ -39,8 +39,6 @@ class Passage:
         return rows
 
 
-def targets_first(tensor: Tensor | None, dim: int | None, targets: int) -> Tensor | None:
+def targets_first(tensor: Tensor, dim: int | None, targets: int) -> Tensor:
     """The batched dimension that ``vmap`` hands over, as the leading one; expanded if there is none."""
-    if tensor is None:
-        return None
     return tensor.expand(targets, *tensor.shape) if dim is None else tensor.movedim(dim, 0)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.chunks import automatic_chunk
-from captum_ultra.relevance.scope import Trace
+from captum_ultra.relevance.trace import Trace
 
 __all__ = ["relevance_rows"]
 

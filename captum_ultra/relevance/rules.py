@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 __all__ = ["Rule", "gradient_rows", "gradient_weighted", "rollout", "row_gradient"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["LastLayerReached", "first_tensor"]
+__all__ = ["LastLayerReached", "first_tensor", "with_first_tensor"]
 
 
 class LastLayerReached(BaseException):
@@ -25,3 +25,21 @@ def first_tensor(values: Any) -> Tensor | None:
         return values
     nested = values.values() if isinstance(values, dict) else values if isinstance(values, tuple | list) else ()
     return next((found for each in nested if (found := first_tensor(each)) is not None), None)
+
+
+def with_first_tensor(values: Any, tensor: Tensor) -> Any:
+    """The same nested values with another first tensor.
+
+    Example:
+        >>> import torch
+        >>> with_first_tensor((None, [torch.tensor(1), torch.tensor(2)]), torch.tensor(5))
+        (None, [tensor(5), tensor(2)])
+    """
+    if isinstance(values, Tensor):
+        return tensor
+    if isinstance(values, dict):
+        keys = list(values)
+        return dict(zip(keys, with_first_tensor([values[key] for key in keys], tensor), strict=True))
+    found = next(index for index, each in enumerate(values) if first_tensor(each) is not None)
+    changed = [*values[:found], with_first_tensor(values[found], tensor), *values[found + 1 :]]
+    return type(values)(*changed) if hasattr(values, "_fields") else type(values)(changed)

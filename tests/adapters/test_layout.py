@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_ultra import LatentTokenAttribution
 from captum_ultra.adapters import TokenLayout, resolve, watch_layout
-from captum_ultra.relevance import gradient_weighted, trace_relevance
+from captum_ultra.relevance import Course, gradient_weighted, trace_relevance
 from tests.builders import CASES, Case, case_named
 from tests.builders.torch_models import PlainBlock
 
@@ -20,7 +20,8 @@ def layout_of(model: nn.Module, inputs: Tensor) -> TokenLayout:
     view, found = resolve(model, inputs), []
     with watch_layout(view, inputs) as observer:
         trace_relevance(
-            lambda: view.call(view.model, inputs, None), view.model, view.blocks, [1], gradient_weighted,
+            lambda: view.call(view.model, inputs, None), view.model, view.blocks,
+            Course(gradient_weighted, [1]),
             batch_first=view.batch_first, on_start=lambda stream: found.append(observer.layout(stream)),
         )  # fmt: skip
     return found[0]
