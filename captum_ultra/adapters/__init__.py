@@ -3,5 +3,6 @@
 from captum_ultra.adapters.layout import TokenLayout, watch_layout
 from captum_ultra.adapters.resolve import Blocks, check_model, resolve
 from captum_ultra.adapters.view import TransformerView
+from captum_ultra.adapters.views import ModelViews
 
-__all__ = ["Blocks", "TokenLayout", "TransformerView", "check_model", "resolve", "watch_layout"]
+__all__ = ["Blocks", "ModelViews", "TokenLayout", "TransformerView", "check_model", "resolve", "watch_layout"]

@@ -9,13 +9,14 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_ultra.adapters import Blocks, TokenLayout, TransformerView, check_model, resolve
+from captum_ultra.adapters import Blocks, ModelViews, TokenLayout
+from captum_ultra.attr.inputs import checked_inputs
 from captum_ultra.attr.maps import check_map_options, finish_rows
 from captum_ultra.attr.post_norm import warn_if_constant
 from captum_ultra.attr.run import Run, half_precision_explained, run_traced
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Targets, Token, layer_number, parse_targets
-from captum_ultra.relevance import gradient_weighted, relevance_rows
+from captum_ultra.relevance import Course, gradient_weighted, relevance_rows
 
 __all__ = ["LatentTokenAttribution"]
 
@@ -53,11 +54,9 @@ class LatentTokenAttribution(GradientAttribution):
     """
 
     def __init__(self, model: nn.Module, blocks: Blocks | None = None) -> None:
-        check_model(model)
+        self._views = ModelViews(model, blocks)
         GradientAttribution.__init__(self, model)
         self.model = model
-        self._blocks = blocks
-        self._discovered: dict[tuple[bool, int, bool], Blocks] = {}
 
     def has_convergence_delta(self) -> bool:
         """False: relevance is not a decomposition of the model's output."""
@@ -116,7 +115,7 @@ class LatentTokenAttribution(GradientAttribution):
             >>> LatentTokenAttribution(model).attribute(x, token="all", score="energy").shape
             torch.Size([2, 5, 5])
         """
-        tensor = _checked_inputs(inputs, self.model)
+        tensor = checked_inputs(inputs, self.model)
         targets = parse_targets(token, target)
         function = as_score(score, normalize)
         check_map_options(self_token, output, interpolation, tensor, targets.single)
@@ -148,7 +147,7 @@ class LatentTokenAttribution(GradientAttribution):
         The forward function to hand to Captum's metrics and perturbation methods, which compare a
         change of the input with a change of what was explained. Arguments as in :meth:`attribute`.
         """
-        tensor = _checked_inputs(inputs, self.model)
+        tensor = checked_inputs(inputs, self.model)
         targets = parse_targets(token, target)
         function = as_score(score, normalize)
         run = self._run(tensor, layer, targets, additional_forward_args)
@@ -178,51 +177,11 @@ class LatentTokenAttribution(GradientAttribution):
             >>> LatentTokenAttribution(model).token_layout(torch.zeros(1, 3, 64, 64))
             TokenLayout(tokens=257, prefix=1, grid=(16, 16))
         """
-        tensor = _checked_inputs(inputs, self.model)
+        tensor = checked_inputs(inputs, self.model)
         return self._run(tensor, 0, parse_targets(0, None), additional_forward_args).layout
 
     def _run(self, inputs: Tensor, layer: int | str | nn.Module, targets: Targets, extra: Any) -> Run:
         with half_precision_explained(self.model):
-            view = self._view(inputs, extra)
+            view = self._views(inputs, extra)
             number = layer_number(layer, self.model, view.blocks)
-            return run_traced(view, inputs, extra, [number], targets, gradient_weighted)
-
-    def _view(self, inputs: Tensor, extra: Any) -> TransformerView:
-        """The view for this kind of input; blocks that had to be discovered by a run are remembered."""
-        kind = (inputs.is_floating_point(), inputs.dim(), extra is None)
-        view = resolve(self.model, inputs, extra, self._discovered.get(kind, self._blocks))
-        if view.discovered:
-            self._discovered[kind] = view.blocks
-        return view
-
-
-def _checked_inputs(inputs: Tensor | tuple[Tensor, ...], model: nn.Module) -> Tensor:
-    if isinstance(inputs, tuple):
-        if len(inputs) != 1:
-            raise ValueError(
-                f"inputs: one tensor is explained, got a tuple of {len(inputs)}; give masks and other "
-                "arguments of the model as additional_forward_args"
-            )
-        (inputs,) = inputs
-    if not isinstance(inputs, Tensor):
-        raise TypeError(
-            f"inputs must be a tensor (images [B, C, H, W], ids [B, N], embeddings [B, N, d]), got "
-            f"{type(inputs).__name__}"
-        )
-    if inputs.dim() < 2 or inputs.numel() == 0:
-        raise ValueError(
-            f"inputs of shape {list(inputs.shape)}: a non-empty batch is needed, images [B, C, H, W], ids "
-            "[B, N] or embeddings [B, N, d]"
-        )
-    channels = {module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)}
-    takes_images = getattr(model, "main_input_name", "pixel_values") == "pixel_values"
-    if inputs.dim() == 3 and inputs.is_floating_point() and inputs.shape[0] in channels and takes_images:
-        raise ValueError(
-            f"inputs of shape {list(inputs.shape)} look like one image; add a batch dimension: inputs[None]"
-        )
-    if inputs.dim() == 4 and not inputs.is_floating_point():
-        raise ValueError(
-            f"images must be floating point, normalised as the model expects, got {inputs.dtype}: "
-            "convert with images.float() / 255 and normalise by the model's mean and std"
-        )
-    return inputs
+            return run_traced(view, inputs, extra, Course(gradient_weighted, [number]), targets)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ultra.adapters import Blocks, TransformerView, check_model, resolve
+from captum_ultra.adapters import Blocks, ModelViews, TransformerView
 from captum_ultra.attr.targets import layer_number
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.scope import frozen_in_eval_mode
@@ -41,10 +41,8 @@ class LatentReader:
     """
 
     def __init__(self, model: nn.Module, layer: int | str | nn.Module = -1, blocks: Blocks | None = None) -> None:
-        check_model(model)
+        self._views = ModelViews(model, blocks)
         self.model, self.layer = model, layer
-        self._blocks = blocks
-        self._discovered: dict[tuple[bool, int], Blocks] = {}
 
     def __call__(self, inputs: Tensor, additional_forward_args: Any = None) -> Tensor:
         """The latents [B, n, d] of inputs [B, C, H, W], [B, N] or [B, N, d], detached.
@@ -57,7 +55,7 @@ class LatentReader:
             ValueError: if there is no such layer, or a latent is not finite.
             UnsupportedModelError: if the blocks cannot be found, or the layer is not passed exactly once.
         """
-        view = self._view(inputs, additional_forward_args)
+        view = self._views(inputs, additional_forward_args)
         number = layer_number(self.layer, self.model, view.blocks)
         with torch.inference_mode(False), torch.no_grad(), frozen_in_eval_mode(self.model):
             latents = _stream_after(view, number, inputs, additional_forward_args)
@@ -72,15 +70,7 @@ class LatentReader:
 
     def number(self, inputs: Tensor, additional_forward_args: Any = None) -> int:
         """The layer as a number of blocks passed, 0..L."""
-        return layer_number(self.layer, self.model, self._view(inputs, additional_forward_args).blocks)
-
-    def _view(self, inputs: Tensor, extra: Any) -> TransformerView:
-        """The view for this kind of input; blocks that had to be discovered by a run are remembered."""
-        kind = (inputs.is_floating_point(), inputs.dim())
-        view = resolve(self.model, inputs, extra, self._discovered.get(kind, self._blocks))
-        if view.discovered:
-            self._discovered[kind] = view.blocks
-        return view
+        return layer_number(self.layer, self.model, self._views(inputs, additional_forward_args).blocks)
 
 
 def _stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:

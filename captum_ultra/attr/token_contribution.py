@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ultra.adapters import Blocks, TransformerView, check_model, resolve
+from captum_ultra.adapters import Blocks, ModelViews, TransformerView
 from captum_ultra.adapters.text import input_device, model_name
 from captum_ultra.attr.assemble import Options, assemble
 from captum_ultra.attr.contribution import Contribution, SpanContribution
@@ -20,7 +20,7 @@ from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Targets, layer_number
 from captum_ultra.attr.tokens import check_tokenizer, warn_of_unknown
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import gradient_weighted, relevance_rows, rollout
+from captum_ultra.relevance import Course, gradient_weighted, relevance_rows, rollout
 
 __all__ = ["TokenContribution"]
 
@@ -65,15 +65,13 @@ class TokenContribution:
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None) -> None:
-        check_model(model)
+        self._views = ModelViews(model, blocks)
         tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer
         if tokenizer is None:
             raise ValueError(f"{type(model).__name__} carries no tokenizer; give the model's own as tokenizer=")
         check_tokenizer(tokenizer)
         self.model = model
         self.tokenizer = tokenizer
-        self._blocks = blocks
-        self._discovered: Blocks | None = None
         self._causal: bool | None = None
 
     def attribute(
@@ -212,13 +210,13 @@ class TokenContribution:
         several = isinstance(layer, Sequence) and not isinstance(layer, str)
         layers: Sequence[Any] = layer if several else [layer]  # type: ignore[assignment]
         with half_precision_explained(self.model):
-            view = self._view(ids, extra)
+            view = self._views(ids, extra)
             numbers = [layer_number(each, self.model, view.blocks) for each in layers]
             if not numbers:
                 raise ValueError("layer: an empty list was given; name at least one layer")
             if causal:
                 self._check_causal(view, ids)
-            run = run_traced(view, ids, extra, numbers, Targets(None, latents, single=False), gradient_weighted)
+            run = run_traced(view, ids, extra, Course(gradient_weighted, numbers), Targets(None, latents, single=False))
         function, rows = as_score(options.score, options.normalize), {}
         for number in dict.fromkeys(numbers):
             warn_if_constant(run.trace.latents[number], function, number)
@@ -232,13 +230,6 @@ class TokenContribution:
         _warn_if_nothing([each for of_document in results for each in of_document])
         return results if several else [of_document[0] for of_document in results]
 
-    def _view(self, ids: Tensor, extra: Any) -> TransformerView:
-        """The view of the model on ids; blocks that had to be discovered by a run are remembered."""
-        view = resolve(self.model, ids, extra, self._discovered or self._blocks)
-        if view.discovered:
-            self._discovered = view.blocks
-        return view
-
     def _check_causal(self, view: TransformerView, ids: Tensor) -> None:
         """Raise unless the first block of the model gives a token no attention to what follows.
 
@@ -247,7 +238,8 @@ class TokenContribution:
         """
         if self._causal is None:
             probe = ids[:1, :_PROBE]
-            run = run_traced(view, probe, None, [1], Targets(None, torch.zeros(1, 1).long(), single=False), rollout)
+            first = Targets(None, torch.zeros(1, 1).long(), single=False)
+            run = run_traced(view, probe, None, Course(rollout, [1]), first)
             row = relevance_rows(run.trace, 1, as_score("sum"), run.indices)[0, 0]
             self._causal = not bool(row[1:].any())
         if not self._causal:
