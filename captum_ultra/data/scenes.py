@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_ultra.data.painting import Floats, paint, pixel_grid
 from captum_ultra.data.shapes import OUTLINES
 
 __all__ = ["SHAPES", "SPLITS", "Scene", "Scenes", "render_scene"]
@@ -27,9 +28,6 @@ SPLITS: tuple[str, ...] = ("train", "held_out")
 
 _PLACEMENTS = 12  # tried at most; an object that would be mostly hidden is not placed
 _VISIBLE = 0.6  # of an object's area, at least
-_CONTRAST = 0.25  # between the mean colours of two regions; textures swing by 0.2 to 0.4 about theirs
-
-_Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,9 @@ def render_scene(
     """
     _check(seed, index, size, split, objects, radius)
     rng = np.random.default_rng([SPLITS.index(split), seed, index])
-    x, y = _pixel_grid(size)
+    x, y = pixel_grid(size)
     instances, shapes = _place(rng, x, y, objects, radius)
-    image = _paint(rng, x, y, instances, len(shapes) + 1)
+    image = paint(rng, x, y, instances, len(shapes) + 1)
     labels = np.array([0, *(1 + shape for shape in shapes)])[instances]
     return Scene(
         torch.from_numpy(image),
@@ -136,14 +134,8 @@ class Scenes(Dataset[Scene]):
         return Scene(scene.image + self.noise * noise, scene.labels, scene.instances, scene.names)
 
 
-def _pixel_grid(size: int) -> tuple[_Floats, _Floats]:
-    """x [1, W] and y [H, 1] of the pixel centres, in [0, 1]."""
-    centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-    return centres[None, :], centres[:, None]
-
-
 def _place(
-    rng: np.random.Generator, x: _Floats, y: _Floats, objects: tuple[int, int], radius: tuple[float, float]
+    rng: np.random.Generator, x: Floats, y: Floats, objects: tuple[int, int], radius: tuple[float, float]
 ) -> tuple[NDArray[np.int64], list[int]]:
     """Place objects front to back: instances [H, W] and the shape number of every object."""
     instances = np.zeros((y.size, x.size), dtype=np.int64)
@@ -164,50 +156,6 @@ def _place(
             if len(shapes) == wanted:
                 break
     return instances, shapes
-
-
-def _paint(rng: np.random.Generator, x: _Floats, y: _Floats, instances: NDArray[np.int64], regions: int) -> _Floats:
-    """The image [3, H, W]: every region is a colour, plus a two-wave texture, times a linear shading."""
-    colours = _palette(rng, regions)
-    texture, shading = _texture(rng, x, y, instances, regions), _shading(rng, x, y, instances, regions)
-    tint = rng.standard_normal((regions, 3))
-    tint *= rng.uniform(0.2, 0.4, (regions, 1)) / np.linalg.norm(tint, axis=1, keepdims=True)
-    picture = (colours[instances] + tint[instances] * texture[..., None]) * shading[..., None]
-    picture += 0.02 * rng.standard_normal(picture.shape)
-    return np.ascontiguousarray(picture.clip(0, 1).transpose(2, 0, 1), dtype=np.float32)
-
-
-def _palette(rng: np.random.Generator, regions: int) -> NDArray[np.float64]:
-    """Colours [regions, 3], any two at least _CONTRAST apart; the order is random, so none is special."""
-    colours = rng.uniform(0.15, 0.85, (1, 3))
-    while len(colours) < regions:
-        candidate = rng.uniform(0.15, 0.85, (1, 3))
-        if np.linalg.norm(colours - candidate, axis=1).min() > _CONTRAST:
-            colours = np.concatenate([colours, candidate])
-    return rng.permutation(colours)
-
-
-def _texture(
-    rng: np.random.Generator, x: _Floats, y: _Floats, instances: NDArray[np.int64], regions: int
-) -> NDArray[np.float64]:
-    """Values [H, W] in [-1, 1]: stripes, checks or blobs, by the angle and weight of a second wave."""
-    angle = rng.uniform(0, np.pi, (2, regions))
-    frequency = 2 * np.pi * rng.uniform(4, 9, (2, regions))
-    phase = rng.uniform(0, 2 * np.pi, (2, regions))
-    weight = np.stack([np.ones(regions), rng.integers(0, 2, regions)])
-    sharpness = rng.uniform(0.5, 3, regions)
-    kx, ky = frequency * np.cos(angle), frequency * np.sin(angle)
-    waves = weight[:, instances] * np.sin(kx[:, instances] * x + ky[:, instances] * y + phase[:, instances])
-    return np.tanh(sharpness[instances] * waves.sum(axis=0))
-
-
-def _shading(
-    rng: np.random.Generator, x: _Floats, y: _Floats, instances: NDArray[np.int64], regions: int
-) -> NDArray[np.float64]:
-    """Factors [H, W] about 1: light that falls off linearly, its direction drawn for every region."""
-    angle, strength = rng.uniform(0, 2 * np.pi, regions), rng.uniform(0, 0.8, regions)
-    gx, gy = strength * np.cos(angle), strength * np.sin(angle)
-    return 1 + gx[instances] * (x - 0.5) + gy[instances] * (y - 0.5)
 
 
 def _check(seed: int, index: int, size: int, split: str, objects: tuple[int, int], radius: tuple[float, float]) -> None:

@@ -18,6 +18,8 @@ from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from captum_ultra.models.vit import ViTTrunk
+
 __all__ = ["LoadedModel", "ModelNotAvailableError", "available_models", "load_model"]
 
 
@@ -33,6 +35,7 @@ class LoadedModel:
         mean: the channel means that `preprocess` subtracts.
         std: the channel deviations that `preprocess` divides by.
         tokenizer: the library's own tokenizer; None for a model without text.
+        classes: the names of the logits of a classifier that ships with the package; empty otherwise.
     """
 
     model: nn.Module
@@ -41,6 +44,7 @@ class LoadedModel:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     tokenizer: Any = None
+    classes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -59,9 +63,9 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
     """Load a model, with its preprocessing or tokenizer, by name.
 
     Args:
-        name: ``scenes-vit`` or ``facts-llama`` (they ship with the package), ``timm:NAME``, ``hf:NAME`` (a
-            repository of the Hugging Face hub or a local folder), ``open_clip:NAME/PRETRAINED`` or
-            ``torchvision:NAME``.
+        name: ``scenes-vit``, ``scenes-classifier`` or ``facts-llama`` (they ship with the package),
+            ``timm:NAME``, ``hf:NAME`` (a repository of the Hugging Face hub or a local folder),
+            ``open_clip:NAME/PRETRAINED`` or ``torchvision:NAME``.
         pretrained: False builds the architecture with random weights; nothing is downloaded except,
             for ``hf:``, the configuration and what prepares the input.
 
@@ -113,14 +117,24 @@ def available_models() -> list[tuple[str, str]]:
 def _load_scenes_vit(name: str, pretrained: bool) -> LoadedModel:
     from captum_ultra.models.vit import scenes_vit
 
-    model = scenes_vit(pretrained=pretrained).eval()
-    mean, std = _floats(model.mean), _floats(model.std)
-    size = int(model.image_size)
+    return _of_scenes(scenes_vit(pretrained=pretrained), name)
+
+
+def _load_scenes_classifier(name: str, pretrained: bool) -> LoadedModel:
+    from captum_ultra.models.vit_classifier import scenes_classifier
+
+    model = scenes_classifier(pretrained=pretrained)
+    return _of_scenes(model, name, model.classes)
+
+
+def _of_scenes(model: ViTTrunk, name: str, classes: tuple[str, ...] = ()) -> LoadedModel:
+    """A model of this package that looks at scenes."""
+    mean, std, size = _floats(model.mean), _floats(model.std), model.image_size
 
     def preprocess(image: Image) -> Tensor:
         return _fit_and_normalize(image, size, mean, std)
 
-    return LoadedModel(model, name, preprocess, mean, std)
+    return LoadedModel(model, name, preprocess, mean, std, classes=classes)
 
 
 def _load_facts_llama(name: str, pretrained: bool) -> LoadedModel:
@@ -131,6 +145,7 @@ def _load_facts_llama(name: str, pretrained: bool) -> LoadedModel:
 
 _SHIPPED: dict[str, tuple[Callable[[str, bool], LoadedModel], str]] = {
     "scenes-vit": (_load_scenes_vit, "small ViT trained on procedural scenes"),
+    "scenes-classifier": (_load_scenes_classifier, "small ViT that names the shape of a scene's object"),
     "facts-llama": (_load_facts_llama, 'small Llama trained on documents of facts, extra "text"'),
 }
 
@@ -248,8 +263,14 @@ def _fetch(name: str, load: Callable[[], Any]) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelNotAvailableError(
             f"cannot load {name!r}: {reason.rstrip('.')}. If this machine has no network, load the model once on one "
-            f"that has and copy the library's cache; {' and '.join(map(repr, _SHIPPED))} need none."
+            f"that has and copy the library's cache; {_listed(_SHIPPED)} need none."
         ) from error
+
+
+def _listed(names: Iterable[str]) -> str:
+    """'a', 'b' and 'c'."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} and {last}"
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

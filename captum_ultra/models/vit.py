@@ -1,8 +1,9 @@
-"""A plain pre-norm vision transformer, and the small one that ships with the package.
+"""A plain pre-norm vision transformer, and the small denoiser that ships with the package.
 
-The model is a denoiser: it sees an image, maps patches to tokens, lets them exchange what they know
-in ``blocks``, and predicts the clean image. Nothing in it is special to explanations; it is the
-transformer of Dosovitskiy et al. (2021), section 3.1, with a linear pixel head.
+A model maps the patches of an image to tokens, lets them exchange what they know in ``blocks``, and
+normalises them; a head reads the result. Nothing in it is special to explanations; it is the
+transformer of Dosovitskiy et al. (2021), section 3.1. The denoiser's head predicts the clean image; the
+classifier is in :mod:`captum_ultra.models.vit_classifier`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["ViTConfig", "VisionTransformer", "load_vit", "scenes_vit"]
+__all__ = ["ViTConfig", "ViTTrunk", "VisionTransformer", "load_vit", "read_config", "scenes_vit"]
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,21 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class VisionTransformer(nn.Module):
-    """A ViT that maps a normalised image [B, 3, H, W] to its estimate of the clean one, same shape.
+class ViTTrunk(nn.Module):
+    """The transformer without a head: a normalised image [B, 3, H, W] to normalised tokens [B, N, d].
 
     Args:
         config: sizes; see :class:`ViTConfig`.
 
     Raises:
         ValueError: if the image is not a whole number of patches, or ``dim`` of heads.
-
-    Example:
-        >>> model = VisionTransformer(ViTConfig(dim=16, depth=1, heads=2))
-        >>> model(model.preprocess(torch.rand(2, 3, 64, 64))).shape
-        torch.Size([2, 3, 64, 64])
-        >>> model.forward_features(torch.zeros(2, 3, 64, 64)).shape
-        torch.Size([2, 256, 16])
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ViTConfig | None = None) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        config = config or ViTConfig()
         if config.image_size % config.patch_size:
             raise ValueError(f"image_size {config.image_size} is no multiple of patch_size {config.patch_size}")
         self.config = config
@@ -107,7 +101,6 @@ class VisionTransformer(nn.Module):
         blocks = (Block(config.dim, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.dim)
-        self.head = nn.Linear(config.dim, 3 * config.patch_size**2)
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
@@ -132,6 +125,28 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
+
+
+class VisionTransformer(ViTTrunk):
+    """A ViT that maps a normalised image [B, 3, H, W] to its estimate of the clean one, same shape.
+
+    Args:
+        config: sizes; see :class:`ViTConfig`.
+
+    Raises:
+        ValueError: if the image is not a whole number of patches, or ``dim`` of heads.
+
+    Example:
+        >>> model = VisionTransformer(ViTConfig(dim=16, depth=1, heads=2))
+        >>> model(model.preprocess(torch.rand(2, 3, 64, 64))).shape
+        torch.Size([2, 3, 64, 64])
+        >>> model.forward_features(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 256, 16])
+    """
+
+    def __init__(self, config: ViTConfig | None = None) -> None:
+        super().__init__(config or ViTConfig())
+        self.head = nn.Linear(self.config.dim, 3 * self.config.patch_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.head(self.forward_features(x)[:, self.num_prefix_tokens :])
@@ -162,18 +177,30 @@ def load_vit(path: str | Path) -> VisionTransformer:
         FileNotFoundError: if there is no such file.
         ValueError: if the file holds no configuration, so was not written by the training script.
     """
+    model = VisionTransformer(ViTConfig(**read_config(path, "training/scenes_vit.py")))
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def read_config(path: str | Path, script: str) -> dict[str, Any]:
+    """The configuration in the metadata of a safetensors file, lists as tuples.
+
+    Args:
+        path: the file.
+        script: the training script that writes such files, for the messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file holds no configuration.
+    """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}; train them with training/scenes_vit.py")
+        raise FileNotFoundError(f"no weights at {path}; train them with {script}")
     with safe_open(str(path), framework="pt") as file:
         config = (file.metadata() or {}).get("config")
         if config is None:
-            raise ValueError(f"{path} has no 'config' in its metadata; it is not a file of training/scenes_vit.py")
-    sizes = json.loads(config)
-    for name in ("mean", "std"):
-        sizes[name] = tuple(sizes[name])
-    model = VisionTransformer(ViTConfig(**sizes))
-    model.load_state_dict(load_file(path))
-    return model.eval()
+            raise ValueError(f"{path} has no 'config' in its metadata; it is not a file of {script}")
+    sizes: dict[str, Any] = json.loads(config)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
 
 
 def scenes_vit(pretrained: bool = True) -> VisionTransformer:

@@ -250,7 +250,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch, picture: Image.Image) -> N
     [
         ("scenes_vit", "scenes-vit"),
         ("fact-llama", "facts-llama"),
-        ("tim:vit_small_patch16_224", "Known are scenes-vit, facts-llama, timm:NAME"),
+        ("tim:vit_small_patch16_224", "Known are scenes-vit, scenes-classifier, facts-llama, timm:NAME"),
         ("timm:", "Known are"),
         ("", "Known are"),
         ("timm:vit_smal_patch16_224", "timm:vit_small_patch16_224"),
@@ -312,14 +312,14 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    names = r"'hf:nobody/has-this-model'.*'scenes-vit' and 'facts-llama' need none"
+    names = r"'hf:nobody/has-this-model'.*'scenes-vit', 'scenes-classifier' and 'facts-llama' need none"
     with pytest.raises(ModelNotAvailableError, match=names):
         load_model("hf:nobody/has-this-model")
 
 
 def test_available_models_and_the_loader_agree() -> None:
     schemes = {name.split(":")[0] for name, _ in available_models()}
-    assert schemes == {"scenes-vit", "facts-llama", *loader._LIBRARIES}
+    assert schemes == {*loader._SHIPPED, *loader._LIBRARIES}
 
 
 def test_kind_of_a_model() -> None:
