@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from captum_ultra.data.class_samples import ClassificationDataset, ClassSample
 from captum_ultra.data.label_files import open_image, require_folder
 from captum_ultra.data.transforms import image_tensor
 
@@ -21,22 +20,7 @@ __all__ = ["ClassFolders", "ClassSample"]
 _SUFFIXES = {".jpeg", ".jpg", ".png"}
 
 
-@dataclass(frozen=True)
-class ClassSample:
-    """An image with one class.
-
-    Attributes:
-        image: float32 [3, H, W] in [0, 1], or what the transform made of it.
-        label: number of the class.
-        name: unique within the data set.
-    """
-
-    image: Tensor
-    label: int
-    name: str
-
-
-class ClassFolders(Dataset[ClassSample]):
+class ClassFolders(ClassificationDataset):
     """Images in one folder a class, numbered in the order of the folders' names.
 
     For ImageNet the folders are WordNet ids, whose order is that of the usual 1,000 class numbers::
@@ -79,9 +63,6 @@ class ClassFolders(Dataset[ClassSample]):
         self.names = tuple(f"{path.parent.name}/{path.stem}" for path in self.files)
         self.transform = transform or image_tensor
 
-    def __len__(self) -> int:
-        return len(self.files)
-
     def __getitem__(self, index: int) -> ClassSample:
         """Sample ``index``.
 
@@ -89,8 +70,7 @@ class ClassFolders(Dataset[ClassSample]):
             IndexError: past the end.
             ValueError: names a file that is damaged.
         """
-        if not 0 <= index < len(self.files):
-            raise IndexError(f"sample {index} of {len(self.files)}")
+        self.check_index(index)
         path = self.files[index]
         label = self.classes.index(path.parent.name)
         return ClassSample(self.transform(open_image(path).convert("RGB")), label, self.names[index])
