@@ -6,32 +6,53 @@ from typing import TYPE_CHECKING, Any
 from captum_ultra.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    from captum_ultra.attr.attcat import AttCAT
+    from captum_ultra.attr.attention_grad_cam import AttentionGradCam
+    from captum_ultra.attr.attention_rollout import AttentionRollout
     from captum_ultra.attr.contribution import Contribution, SpanContribution
+    from captum_ultra.attr.generic_attention import GenericAttention
     from captum_ultra.attr.latent_token import LatentTokenAttribution
+    from captum_ultra.attr.legrad import LeGrad
+    from captum_ultra.attr.raw_attention import RawAttention
     from captum_ultra.attr.token_contribution import TokenContribution
+    from captum_ultra.attr.token_tm import TokenTM
 
 __version__ = "0.1.0"
 __all__ = [
+    "AttCAT",
+    "AttentionGradCam",
+    "AttentionRollout",
     "Contribution",
+    "GenericAttention",
     "LatentTokenAttribution",
+    "LeGrad",
+    "RawAttention",
     "SpanContribution",
     "TokenContribution",
+    "TokenTM",
     "UnsupportedModelError",
     "__version__",
 ]
 
 _LAZY = {
-    "Contribution": "captum_ultra.attr.contribution",
-    "LatentTokenAttribution": "captum_ultra.attr.latent_token",
-    "SpanContribution": "captum_ultra.attr.contribution",
-    "TokenContribution": "captum_ultra.attr.token_contribution",
+    "AttCAT": "attcat",
+    "AttentionGradCam": "attention_grad_cam",
+    "AttentionRollout": "attention_rollout",
+    "Contribution": "contribution",
+    "GenericAttention": "generic_attention",
+    "LatentTokenAttribution": "latent_token",
+    "LeGrad": "legrad",
+    "RawAttention": "raw_attention",
+    "SpanContribution": "contribution",
+    "TokenContribution": "token_contribution",
+    "TokenTM": "token_tm",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import torch and captum when they are first needed, so that the command line answers at once."""
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        return getattr(import_module(f"captum_ultra.attr.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

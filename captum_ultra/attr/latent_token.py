@@ -184,4 +184,8 @@ class LatentTokenAttribution(GradientAttribution):
         with half_precision_explained(self.model):
             view = self._views(inputs, extra)
             number = layer_number(layer, self.model, view.blocks)
-            return run_traced(view, inputs, extra, Course(gradient_weighted, [number]), targets)
+            return run_traced(view, inputs, extra, self._course(number), targets)
+
+    def _course(self, layer: int) -> Course:
+        """What is followed up to a layer; methods with another rule derive from this class."""
+        return Course(gradient_weighted, [layer])

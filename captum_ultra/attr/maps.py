@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_ultra.adapters import TokenLayout
 
-__all__ = ["check_map_options", "finish_rows", "with_self_entry"]
+__all__ = ["check_map_options", "finish_rows", "min_max", "with_self_entry"]
 
 _SELF_TOKEN = ("max", "keep", "zero")
 _OUTPUT = ("input", "tokens", "patches", "channels")
@@ -68,3 +68,18 @@ def with_self_entry(rows: Tensor, indices: Tensor, self_token: str) -> Tensor:
     others = rows.scatter(-1, columns, -float("inf")).amax(-1, keepdim=True) if rows.shape[-1] > 1 else own * 0
     value = others if self_token == "max" else own * 0
     return rows.scatter(-1, columns, value.where(inside.unsqueeze(-1), own))
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Every sample of [B, ...] scaled to 0..1; a constant map becomes zero.
+
+    Example:
+        >>> import torch
+        >>> min_max(torch.tensor([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]]))
+        tensor([[0.0000, 0.5000, 1.0000],
+                [0.0000, 0.0000, 0.0000]])
+    """
+    flat = maps.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    span = (high - low).where(high > low, high.new_ones(()))
+    return ((flat - low) / span).view_as(maps)

@@ -38,7 +38,8 @@ class Course:
         rule: what an attention head does to a relevance row.
         layers: numbers of blocks passed, from ``first`` on, whose latents and relevance are kept.
         first: the block at which relevance begins; the model is left alone below it.
-        separate: every block carries a relevance vector of its own, in place of one through all of them.
+        separate: every block has a relevance vector of its own, of which only what the heads add goes through, in
+            place of one through all blocks.
         cut: where the residual stream becomes a leaf of the graph: "nowhere", below the "first" block
             (latents there have gradients then), or below "every" block.
         observer: sees the other operations of the blocks.

@@ -21,11 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.attention import AttentionOptions, relevance_attention
-from captum_ultra.relevance.course import BlockObserver
+from captum_ultra.relevance.course import Course
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
-from captum_ultra.relevance.rules import Rule
 
 __all__ = ["SOFTMAX", "AttentionInterceptor"]
 
@@ -35,9 +34,9 @@ SOFTMAX = {F.softmax, torch.softmax, torch.Tensor.softmax, torch.special.softmax
 class AttentionInterceptor(TorchFunctionMode):
     """While active, replaces the one attention of the running block by its relevance-carrying form."""
 
-    def __init__(self, rule: Rule, observer: BlockObserver | None = None) -> None:
+    def __init__(self, course: Course) -> None:
         super().__init__()
-        self._rule, self._observer = rule, observer
+        self._rule, self._residual, self._observer = course.rule, not course.separate, course.observer
         self._relevance: Tensor
         self._ledger: Ledger
         self._batch = self._tokens = 0
@@ -56,9 +55,10 @@ class AttentionInterceptor(TorchFunctionMode):
                 f"block {index} ({type(block).__name__}) runs inside block {self._block}; nested blocks are no "
                 "residual stream: pass only the outer or only the inner modules as blocks=..."
             )
-        self._block, self._name, self._seen, self._near_misses = index, type(block).__name__, 0, []
+        self._name, self._seen, self._near_misses = type(block).__name__, 0, []
         if self._observer is not None:
             self._relevance = self._observer.enter(index, self._name, stream, self._relevance)
+        self._block = index
 
     def leave(self, stream: Tensor) -> Tensor:
         """The relevance vector after the block; the block must have run exactly one attention."""
@@ -103,13 +103,10 @@ class AttentionInterceptor(TorchFunctionMode):
                 f"block {self._block} ({self._name}) computes its attention bias from the latents and passes it to "
                 "a fused kernel, which hides the bias from the explanation: load the model with eager attention"
             )
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
         options = AttentionOptions(
-            self._rule,
-            self._ledger,
-            self._index,
-            query.shape[-1] ** -0.5 if scale is None else scale,
-            is_causal,
-        )
+            self._rule, self._ledger, self._index, scale, is_causal, residual=self._residual
+        )  # fmt: skip
         output, self._relevance = relevance_attention(query, key, value, self._carried(query), attn_mask, options)
         self._seen += 1
         if self._observer is not None:
@@ -130,7 +127,7 @@ class AttentionInterceptor(TorchFunctionMode):
                 f"block {self._block} ({self._name}) computes its own softmax, which hides its values from this "
                 'method: load the model with fused attention (attn_implementation="sdpa", fused_attn=True)'
             )
-        options = Passage(self._rule, self._ledger, self._index)
+        options = Passage(self._rule, self._ledger, self._index, residual=self._residual)
         followed, self._relevance = relevance_probabilities(by_head, self._carried(by_head), options)
         self._seen += 1
         return followed.view_as(probabilities)

@@ -20,6 +20,7 @@ class Passage:
         rule: what a head adds to a relevance row.
         ledger: of the trace.
         block: number of the block.
+        residual: whether the residual connection carries the relevance above along.
         key_weights: [B, H, n], by which what each head adds to each key is multiplied; known only when
             the block has run on beyond its attention, and None for most methods.
     """
@@ -27,14 +28,16 @@ class Passage:
     rule: Rule
     ledger: Ledger
     block: int
+    residual: bool = field(default=True, kw_only=True)
     key_weights: Tensor | None = field(default=None, kw_only=True)
 
     def below(self, above: Tensor, added: Tensor) -> Tensor:
-        """Rows below the layer [T, B, n]: the residual connection, and the mean over heads of the rule [T, B, H, n]."""
+        """Rows below the layer [T, B, n], of those above it and what the rule adds in each head [T, B, H, n]."""
         if self.key_weights is not None:
             added = added * self.key_weights.to(added)
         mean = added.mean(2)
-        rows = above + (mean if self.rule.sees == "nothing" else self.ledger.unscale(mean))
+        rows = mean if self.rule.sees == "nothing" else self.ledger.unscale(mean)
+        rows = above + rows if self.residual else rows
         self.ledger.note_backward(self.block, rows)
         return rows
 

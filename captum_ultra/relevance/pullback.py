@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -15,7 +15,7 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.chunks import automatic_chunk
 from captum_ultra.relevance.trace import Trace
 
-__all__ = ["relevance_rows"]
+__all__ = ["pull_back", "relevance_rows"]
 
 
 def relevance_rows(
@@ -62,6 +62,35 @@ def relevance_rows(
     return torch.cat(rows, dim=1)
 
 
+def pull_back(trace: Trace, scores: Tensor | None, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Relevance that arrives below every block where one begins, for one explained scalar a sample.
+
+    Args:
+        trace: a run that kept the layers of ``seeds``.
+        scores: the explained scalar [B]; None for rules that see no gradient.
+        seeds: layer -> the relevance row [B, n] to start from there.
+
+    Returns:
+        block -> [B, n] in at least float32.
+
+    Raises:
+        ValueError: if a gradient is not finite; names the block.
+        UnsupportedModelError: if the model recomputes its blocks (activation checkpointing).
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(trace.source.device.type, enabled=False):
+        outputs = [trace.relevance[layer] for layer in seeds]
+        starts = [seed.to(output) for seed, output in zip(seeds.values(), outputs, strict=True)]
+        if scores is not None:
+            scale = _set_gradient_scale(trace, scores, trace.streams[max(trace.streams)])
+            outputs, starts = [*outputs, scores], [*starts, torch.full_like(scores, scale)]
+        try:
+            found = torch.autograd.grad(outputs, list(trace.sources.values()), starts, retain_graph=True)
+        except CheckpointError as error:
+            raise _recomputed() from error
+    trace.ledger.check_backward()
+    return dict(zip(trace.sources, found, strict=True))
+
+
 def _pull_back(trace: Trace, scores: Tensor, relevance: Tensor, tokens: Tensor) -> Tensor:
     """Rows [B, T, n] of one chunk of targets; a single target needs no vectorisation at all."""
 
@@ -75,10 +104,14 @@ def _pull_back(trace: Trace, scores: Tensor, relevance: Tensor, tokens: Tensor) 
             return pull(seeds[0]).unsqueeze(1)
         return torch.func.vmap(pull)(seeds).transpose(0, 1)
     except CheckpointError as error:
-        raise UnsupportedModelError(
-            "the model recomputes its blocks during the backward pass (activation checkpointing), outside the "
-            "explanation's control: switch checkpointing off"
-        ) from error
+        raise _recomputed() from error
+
+
+def _recomputed() -> UnsupportedModelError:
+    return UnsupportedModelError(
+        "the model recomputes its blocks during the backward pass (activation checkpointing), outside the "
+        "explanation's control: switch checkpointing off"
+    )
 
 
 def _set_gradient_scale(trace: Trace, scores: Tensor, latents: Tensor) -> float:

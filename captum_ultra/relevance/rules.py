@@ -48,6 +48,7 @@ def positive_products(relevance: Tensor, probabilities: Tensor, product: Tensor)
     """ULTra and GAE: ``R relu(dA * A)`` (arXiv 2411.12589, contribution maps; Chefer et al. 2021, eq. 5).
 
     Example:
+        >>> import torch
         >>> R = torch.tensor([[[1.0, 0.0]]])               # one head, one target, two query rows
         >>> A = torch.tensor([[[0.5, 0.5], [0.1, 0.9]]])
         >>> dA = torch.tensor([[[2.0, -4.0], [1.0, 1.0]]])
@@ -61,6 +62,7 @@ def plain_products(relevance: Tensor, probabilities: Tensor, seen: Tensor) -> Te
     """Attention rollout without gradients: ``R A`` (Abnar and Zuidema 2020, before normalisation).
 
     Example:
+        >>> import torch
         >>> R = torch.tensor([[[1.0, 1.0]]])
         >>> A = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])
         >>> rollout(R, A, torch.empty(0))
@@ -73,6 +75,7 @@ def positive_gradients(relevance: Tensor, probabilities: Tensor, gradient: Tenso
     """LeGrad: ``R relu(dA)``, the attention itself left out (Bousselham et al. 2024, eq. 6).
 
     Example:
+        >>> import torch
         >>> R = torch.tensor([[[1.0, 0.5]]])
         >>> dA = torch.tensor([[[2.0, -4.0], [1.0, 1.0]]])
         >>> gradient_rows(R, torch.full((1, 2, 2), 0.5), dA.unsqueeze(2))
@@ -88,6 +91,7 @@ def row_gradient(columns: slice) -> Rule:
         columns: the keys over which the gradient is averaged: the patches.
 
     Example:
+        >>> import torch
         >>> R = torch.tensor([[[1.0]]])
         >>> A = torch.tensor([[[0.2, 0.3, 0.5]]])
         >>> dA = torch.tensor([[[9.0, 2.0, 4.0]]])

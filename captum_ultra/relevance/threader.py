@@ -37,7 +37,7 @@ class Threader:
         self.passed = 0
         self.shape: tuple[int, ...] = ()
         self.trace = Trace(batch_first=batch_first)
-        self.interceptor = AttentionInterceptor(course.rule, course.observer)
+        self.interceptor = AttentionInterceptor(course)
 
     @contextmanager
     def hooked(self) -> Iterator[None]:

@@ -1,0 +1,178 @@
+"""How much every sublayer changes a token: the weights that TokenTM gives to the columns of its updates.
+
+An observer of the blocks. While a block runs it finds the value projection's result, the output
+projection of the attention, and the two residual sums, and makes of them (E the stream below a
+sublayer, E~ what the sublayer adds to it, one for every head of an attention):
+
+    w_i = ||E~_i|| / ||E_i|| * NECC_i,        NECC = softmax over all tokens of cos(E_i, E~_i)
+
+No tensor [heads, n, d] is made: with G_h = W_h W_h^T the Gram matrix of head h's output projection,
+``||E~_hi||^2 = v_hi G_h v_hi^T`` and ``E_i . E~_hi = (E_i W_h^T) . v_hi``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.passage import Passage
+
+__all__ = ["TokenTransformation", "TransformationWeights"]
+
+_ADDITIONS = {torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__}
+_PRODUCTS = {torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__, torch.Tensor.mul_}
+
+
+@dataclass(frozen=True)
+class TransformationWeights:
+    """Which factors make a token's weight.
+
+    Attributes:
+        length: the ratio of lengths ||E~|| / ||E||.
+        necc: the normalised cosine between a token and what is added to it.
+        necc_scale: what NECC is multiplied by: "one", or "n", the number of tokens, which makes its mean one.
+    """
+
+    length: bool = True
+    necc: bool = True
+    necc_scale: str = "one"
+
+    def weigh(self, lengths: Tensor, added: Tensor, products: Tensor) -> Tensor:
+        """Weights [..., n] of tokens of lengths ||E||, to which something of length ||E~|| was added.
+
+        Args:
+            lengths: [..., n], ||E||.
+            added: [..., n], ||E~||.
+            products: [..., n], the inner products of E and E~.
+        """
+        lengths = lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
+        weights = torch.ones_like(products)
+        if self.length:
+            weights = weights * (added / lengths)
+        if self.necc:
+            cosines = products / (lengths * added).clamp(min=torch.finfo(lengths.dtype).tiny)
+            scale = products.shape[-1] if self.necc_scale == "n" else 1
+            weights = weights * cosines.softmax(-1) * scale
+        return weights
+
+
+class TokenTransformation:
+    """Multiplies relevance by TokenTM's weights, attention by head and key, the feed-forward part by token.
+
+    Args:
+        weights: which factors make them.
+
+    Raises:
+        UnsupportedModelError: where a block does something between its attention, its output projection and its
+            residual sums that the weights do not cover; names the block.
+    """
+
+    def __init__(self, weights: TransformationWeights) -> None:
+        self._weights = weights
+        self._started = False
+
+    def enter(self, block: int, name: str, stream: Tensor, relevance: Tensor) -> Tensor:
+        self._where = f"block {block} ({name})"
+        self._stream = stream
+        self._attention: tuple[Tensor, Tensor, Passage] | None = None
+        self._projection: Tensor | None = None
+        self._branch: Tensor | None = None  # what the attention adds, on its way to the residual sum
+        self._middle: Tensor | None = None  # the stream between the sublayers
+        self._sum: Tensor | None = None  # the stream between the sublayers and what the second one adds
+        if self._started:
+            return relevance
+        self._started = True  # C^0: the relevance of an input token is its length
+        return relevance * _norm(stream).to(relevance)
+
+    def attended(self, value: Tensor, output: Tensor, passage: Passage) -> None:
+        self._attention = value, output, passage
+
+    def called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        if self._attention is None or not isinstance(result, Tensor):
+            return
+        operands = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+        if self._projection is None:
+            if function is F.linear:
+                self._projection, self._branch = self._projection_of(*operands[:2]), result
+        elif self._middle is None:
+            self._follow_branch(function, args, operands, result)
+        elif function in _ADDITIONS and any(_same(each, self._middle) for each in operands):
+            self._sum = result
+
+    def leave(self, stream: Tensor, relevance: Tensor) -> Tensor:
+        if self._middle is None:
+            raise self._refused("does not add what its attention's output projection gives to the stream below it")
+        if self._sum is None or not _same(self._sum, stream):
+            raise self._refused("does not leave the sum of its second part and the stream between the two parts")
+        middle = self._batch_first(self._middle)
+        added = stream - middle
+        weights = self._weights.weigh(_norm(middle), _norm(added), _inner(middle, added))
+        return relevance * (1 + weights.detach()).to(relevance)
+
+    def _projection_of(self, joined: Tensor, weight: Tensor) -> Tensor:
+        """The output projection by head [H, d_v, d], if it is applied to the attention's output as it is."""
+        assert self._attention is not None
+        _, output, _ = self._attention
+        heads, d_v = output.shape[1], output.shape[3]
+        rows = {"batch first": (0, 2, 1, 3), "tokens first": (2, 0, 1, 3)}
+        if joined.numel() == output.numel() and weight.shape[1] == heads * d_v:
+            for order in rows.values():
+                if torch.equal(joined.reshape(-1), output.permute(order).reshape(-1)):
+                    return weight.detach().T.reshape(heads, d_v, -1)
+        raise self._refused("does something to its attention's output before the output projection")
+
+    def _follow_branch(self, function: Any, args: tuple[Any, ...], operands: list[Tensor], result: Tensor) -> None:
+        """From the output projection to the residual sum; a scale on the way (LayerScale) is one of the projection."""
+        assert self._branch is not None and self._projection is not None
+        if not any(_same(each, self._branch) for each in operands):
+            return
+        if function in _PRODUCTS:
+            factor = next((each for each in args if not (isinstance(each, Tensor) and _same(each, self._branch))), 1.0)
+            if isinstance(factor, Tensor) and factor.numel() not in (1, self._projection.shape[-1]):
+                raise self._refused("multiplies what its attention adds by more than one factor a channel")
+            self._projection = self._projection * (factor.detach() if isinstance(factor, Tensor) else factor)
+            self._branch = result
+        elif function in _ADDITIONS and any(_same(each, self._stream) for each in operands):
+            self._middle = result
+            self._weigh_attention()
+
+    def _weigh_attention(self) -> None:
+        assert self._attention is not None and self._projection is not None
+        value, output, passage = self._attention
+        v = value.detach().repeat_interleave(output.shape[1] // value.shape[1], dim=1)
+        v = v.to(torch.promote_types(v.dtype, torch.float32))
+        projection, stream = self._projection.to(v), self._stream.detach().to(v)
+        gram = projection @ projection.transpose(1, 2)  # [H, d_v, d_v]
+        added = ((v @ gram) * v).sum(-1).clamp(min=0).sqrt()  # [B, H, n]
+        reached = torch.einsum("bnd,hvd->bhnv", stream, projection)
+        products = (reached * v).sum(-1)
+        passage.key_weights = self._weights.weigh(_norm(stream)[:, None], added, products)
+
+    def _batch_first(self, tensor: Tensor) -> Tensor:
+        return tensor if tensor.shape[:2] == self._stream.shape[:2] else tensor.transpose(0, 1)
+
+    def _refused(self, what: str) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"{self._where} {what}, so that the change of its tokens cannot be measured; TokenTM explains pre-norm "
+            "blocks x + attention(norm(x)), then x + mlp(norm(x)): take GenericAttention for this model"
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are views of the same numbers, in whatever shape."""
+    return one.numel() == other.numel() and one.data_ptr() == other.data_ptr()
+
+
+def _norm(tokens: Tensor) -> Tensor:
+    """[..., n, d] -> [..., n], without a graph, in at least float32."""
+    return tokens.detach().to(torch.promote_types(tokens.dtype, torch.float32)).norm(dim=-1)
+
+
+def _inner(one: Tensor, other: Tensor) -> Tensor:
+    dtype = torch.promote_types(one.dtype, torch.float32)
+    return (one.detach().to(dtype) * other.detach().to(dtype)).sum(-1)
