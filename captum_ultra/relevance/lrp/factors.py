@@ -1,0 +1,36 @@
+"""Gates and sizes: what a signal is multiplied or divided by without sharing its relevance.
+
+``x * sigmoid(c x)`` is a gated signal, ``x / norm(x)`` a signal of another length: the signal takes all
+relevance, the gate and the norm are constants. Any other use of them would lose relevance, and is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ultra.relevance.lrp.operation import Operation
+
+__all__ = ["factor"]
+
+
+def factor(op: Operation) -> Tensor:
+    """The ordinary result of an operation, which refuses to be given relevance.
+
+    Raises:
+        UnsupportedModelError: in the backward pass, if the result was used as a signal.
+    """
+    return _Factor.apply(op, *op.signals)
+
+
+class _Factor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: Operation, *signals: Tensor) -> Tensor:
+        ctx.op = op
+        return op.with_signals(*signals)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Any:
+        ctx.op.refuse("is covered as a gate or a norm that signals are multiplied or divided by")

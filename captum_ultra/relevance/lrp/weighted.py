@@ -1,0 +1,79 @@
+"""Linear maps with constant weights: fully connected layers, convolutions, products with a constant matrix.
+
+A map f(x, w), linear in both, shares out the relevance of an output by what each input contributes to
+it. A bias takes none, so that the sum over the inputs is the sum over the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_ultra.relevance.lrp.division import safe_divide
+
+__all__ = ["Bilinear", "bounded_shares", "pull", "weighted_shares"]
+
+Bilinear = Callable[[Tensor, Tensor], Tensor]
+
+
+def weighted_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Tensor) -> tuple[Tensor]:
+    """The positive contributions ``x+ w+`` and ``x- w-`` over their sum (alpha = 1; Bach et al. 2015, eq. 60).
+
+    Args:
+        function: f(x, w), linear in both.
+        weight: w, of any shape.
+        relevance: of f(x, w).
+        x: the input.
+
+    Returns:
+        The relevance of x, in its shape.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> x, w = torch.tensor([[1.0, 2.0, -1.0]]), torch.tensor([[1.0, -1.0, -3.0]])
+        >>> weighted_shares(F.linear, w, torch.tensor([[1.0]]), x)    # contributions 1, -2, 3
+        (tensor([[0.2500, 0.0000, 0.7500]]),)
+    """
+    weight = weight.to(x.dtype)
+    up, down = (x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))
+    share = safe_divide(relevance, function(*up) + function(*down))
+    return (sum(part * pull(function, part, by, share) for part, by in (up, down)),)  # type: ignore[return-value]
+
+
+def bounded_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Tensor) -> tuple[Tensor]:
+    """The z^B rule for pixels, which lie between a low and a high (Montavon et al. 2017, section 5.2).
+
+    The shares are ``x w - low w+ - high w-`` over their sum. Low and high are the least and the largest
+    value of each sample, so that one sample's relevance does not depend on the others.
+
+    Args:
+        function: f(x, w), linear in both, with the samples on the first axis.
+        weight: w, of any shape.
+        relevance: of f(x, w).
+        x: the input [B, ...].
+
+    Returns:
+        The relevance of x, in its shape.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> x, w = torch.tensor([[0.0, 1.0, 0.5]]), torch.tensor([[1.0, 1.0, -2.0]])
+        >>> bounded_shares(F.linear, w, torch.tensor([[1.0]]), x)    # shares 0, 1, 1 of 2
+        (tensor([[0.0000, 0.5000, 0.5000]]),)
+    """
+    weight = weight.to(x.dtype)
+    flat = x.flatten(1)
+    edges = (-1,) + (1,) * (x.dim() - 1)
+    low, high = flat.amin(1).view(edges).expand_as(x), flat.amax(1).view(edges).expand_as(x)
+    terms = (x, weight, 1), (low, weight.clamp(min=0), -1), (high, weight.clamp(max=0), -1)
+    share = safe_divide(relevance, sum(sign * function(part, by) for part, by, sign in terms))  # type: ignore[arg-type]
+    return (sum(sign * part * pull(function, part, by, share) for part, by, sign in terms),)  # type: ignore[return-value]
+
+
+def pull(function: Bilinear, x: Tensor, weight: Tensor, cotangent: Tensor) -> Tensor:
+    """The gradient of f(x, w) with respect to x, for a cotangent of f."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x, weight), x, cotangent)[0]
