@@ -1,8 +1,12 @@
-"""The tables and studies of the ULTra paper (arXiv 2411.12589), each from one command that can be interrupted."""
+"""The tables of published papers, each from one command that can be interrupted.
 
-from captum_ultra.experiments.evaluate.options import Options
+ULTra (arXiv 2411.12589) in :mod:`captum_ultra.experiments.evaluate.ultra`, TokenTM (arXiv 2403.14552) in
+:mod:`captum_ultra.experiments.evaluate.token_tm`.
+"""
+
 from captum_ultra.experiments.evaluate.registry import STUDIES
 from captum_ultra.experiments.evaluate.report import Report
 from captum_ultra.experiments.evaluate.runner import evaluate
+from captum_ultra.experiments.evaluate.ultra.options import Options
 
 __all__ = ["STUDIES", "Options", "Report", "evaluate"]

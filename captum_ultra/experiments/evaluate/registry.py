@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from captum_ultra.experiments.evaluate.layers import LayerStudy
-from captum_ultra.experiments.evaluate.object_selection import ObjectSelectionStudy, TauStudy
-from captum_ultra.experiments.evaluate.perturbation import PerturbationStudy
-from captum_ultra.experiments.evaluate.segmentation import SegmentationStudy
+from typing import Any
+
+from captum_ultra.experiments.evaluate.options import StudyOptions
 from captum_ultra.experiments.evaluate.study import Study
-from captum_ultra.experiments.evaluate.zeta import ZetaStudy
+from captum_ultra.experiments.evaluate.ultra.layers import LayerStudy
+from captum_ultra.experiments.evaluate.ultra.object_selection import ObjectSelectionStudy, TauStudy
+from captum_ultra.experiments.evaluate.ultra.perturbation import PerturbationStudy
+from captum_ultra.experiments.evaluate.ultra.segmentation import SegmentationStudy
+from captum_ultra.experiments.evaluate.ultra.zeta import ZetaStudy
 
-__all__ = ["STUDIES", "find_study"]
+__all__ = ["STUDIES", "check_options", "find_study"]
 
-STUDIES: dict[str, type[Study]] = {
+STUDIES: dict[str, type[Study[Any, Any]]] = {
     "ultra-segmentation": SegmentationStudy,
     "ultra-object-selection": ObjectSelectionStudy,
     "ultra-perturbation": PerturbationStudy,
@@ -21,7 +24,7 @@ STUDIES: dict[str, type[Study]] = {
 }
 
 
-def find_study(name: str) -> type[Study]:
+def find_study(name: str) -> type[Study[Any, Any]]:
     """A study by name.
 
     Raises:
@@ -30,3 +33,18 @@ def find_study(name: str) -> type[Study]:
     if name not in STUDIES:
         raise ValueError(f"study {name!r} is unknown; known are {', '.join(STUDIES)}")
     return STUDIES[name]
+
+
+def check_options(options: StudyOptions, study: type[Study[Any, Any]]) -> None:
+    """Raise unless a study takes these options.
+
+    Raises:
+        TypeError: for the options of another family.
+        ValueError: for options that the study does not have.
+    """
+    if not isinstance(options, study.options_class):
+        raise TypeError(
+            f"{options.study} takes {study.options_class.__name__}, not {type(options).__name__}: see "
+            f"{study.options_class.__module__}"
+        )
+    study.check(options)

@@ -31,7 +31,7 @@ class Report:
         rows: the table.
     """
 
-    study: Study
+    study: Study[Any, Any]
     identity: dict[str, Any]
     of: int
     results: dict[str, Result]
@@ -39,17 +39,13 @@ class Report:
 
     def __str__(self) -> str:
         """The table of measured and published numbers, below what was measured and how."""
-        options, setting = self.study.setting.options, self.study.setting
-        layers = ", ".join(map(str, self.study.layers()))
-        noise = f", noise {options.noise:g}" if options.noise else ""
-        weights = ", random weights" if options.random_weights else ""
+        images = f"{len(self.results)} of {self.of} images"
         lines = [
-            f"{options.study}: {self.study.title}",
-            f"{options.data}, split {options.split}, {len(self.results)} of {self.of} images{noise}; "
-            f"{options.model}{weights}, layer {layers} of {setting.depth}",
+            f"{self.study.setting.options.study}: {self.study.title}",
+            self.study.subject(images),
             self.study.protocol,
             "",
-            as_text(self.rows, self.study.axis),
+            as_text(self.rows, self.study.axis, self.study.heading),
         ]
         notes = self.study.notes() if any(row.published is not None for row in self.rows) else []
         return "\n".join([*lines, *notes])

@@ -20,7 +20,7 @@ class Row:
     """One number.
 
     Attributes:
-        name: whose it is: ULTra_S, ULTra_E or ULTra_W.
+        name: whose it is: ULTra_S, ULTra_E or ULTra_W, or a method.
         metric: what it is.
         measured: with its interval over images, in the unit of the published number.
         published: None where nothing comparable is.
@@ -62,15 +62,15 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def as_text(rows: Sequence[Row], axis: str = "") -> str:
-    """A table of fixed width; ``axis`` names the column of places.
+def as_text(rows: Sequence[Row], axis: str = "", heading: str = "score") -> str:
+    """A table of fixed width; ``axis`` names the column of places, ``heading`` that of the rows' names.
 
     Example:
         >>> print(as_text([Row("ULTra_S", "U.ACC", Interval(61.25, 60.0, 62.5), published=60.8)]))
         score    metric  measured, 95 % interval  published
         ULTra_S  U.ACC   61.25 % [60.00, 62.50]   60.80 %
     """
-    cells = [["score", axis, "metric", "measured, 95 % interval", "published"]]
+    cells = [[heading, axis, "metric", "measured, 95 % interval", "published"]]
     cells += [
         [row.name, "" if row.at is None else f"{row.at:g}", row.metric, _measured(row), _published(row)] for row in rows
     ]

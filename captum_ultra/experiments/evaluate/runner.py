@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from captum_ultra.attr.latents import LatentReader
-from captum_ultra.data.samples import SegmentationDataset
-from captum_ultra.experiments.evaluate.folder import claim, digest, versions, weights_digest
-from captum_ultra.experiments.evaluate.inputs import (
-    ModelInput,
-    ModelInputs,
-    check_data,
-    chosen_images,
-    load_subject,
-    open_data,
-)
-from captum_ultra.experiments.evaluate.learned import LearnedScores, scores_by_name
-from captum_ultra.experiments.evaluate.options import Options
-from captum_ultra.experiments.evaluate.registry import find_study
+from captum_ultra.experiments.evaluate.folder import claim
+from captum_ultra.experiments.evaluate.inputs import chosen_images, load_subject
+from captum_ultra.experiments.evaluate.options import StudyOptions
+from captum_ultra.experiments.evaluate.registry import check_options, find_study
 from captum_ultra.experiments.evaluate.report import Report
-from captum_ultra.experiments.evaluate.study import Setting
 from captum_ultra.models.loader import LoadedModel
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    options: Options, folder: str | Path, root: str | Path | None = None, *, loaded: LoadedModel | None = None,
+    options: StudyOptions, folder: str | Path, root: str | Path | None = None, *, loaded: LoadedModel | None = None,
     device: str = "cpu", show_progress: bool = False,
 ) -> Report:  # fmt: skip
     """Run a study, or finish one that was interrupted, and write its report into the folder.
@@ -39,7 +26,7 @@ def evaluate(
     an uninterrupted run. More images of the same options may be asked for later.
 
     Args:
-        options: what is evaluated.
+        options: what is evaluated, in the class that the study's family takes.
         folder: of this evaluation alone, made when missing.
         root: where the data set's archives were unpacked; None for scenes.
         loaded: a model that is loaded already, in place of the options' name for it; it stays on its device.
@@ -50,6 +37,7 @@ def evaluate(
         The table and what it was made of; its text is the printed report.
 
     Raises:
+        TypeError: for the options of another family of studies.
         ValueError: for options that do not fit, or a folder of other options; before any long computation.
         FileNotFoundError: for files of the data set that are missing.
         UnsupportedModelError: for models that cannot be explained faithfully.
@@ -57,6 +45,7 @@ def evaluate(
     Example:
         >>> import tempfile
         >>> import torch
+        >>> from captum_ultra.experiments.evaluate import Options
         >>> from captum_ultra.models.vit import ViTConfig, VisionTransformer
         >>> model = VisionTransformer(ViTConfig(image_size=16, dim=16, depth=2, heads=2)).eval()
         >>> loaded = LoadedModel(model, "small", preprocess=lambda image: torch.zeros(1, 3, 16, 16))
@@ -65,62 +54,21 @@ def evaluate(
         [0.1, 0.2, 0.3]
     """
     folder, study_class = Path(folder), find_study(options.study)
-    study_class.check(options)
-    check_data(options, root)
+    check_options(options, study_class)
+    study_class.check_data(options, root)
     loaded = load_subject(options, device) if loaded is None else loaded
-    prepare = ModelInput.of(loaded)
-    data = open_data(options, root, prepare.side, options.split, options.scenes)
-    learned = _learned(options, loaded, prepare, folder, root, show_progress)
-    setting = _setting(options, loaded, data, prepare, learned)
-    study_class.check_model(setting)
-    identity = _identity(setting, data)
+    setting = study_class.setting_for(options, loaded, root, folder, show_progress)
+    identity, names = setting.identity(), setting.data.names
     store = claim(folder, identity)
     study = study_class(setting)
 
-    numbers = chosen_images(options, data, options.images)
-    left = [number for number in numbers if (data.names[number],) not in store]
+    numbers = chosen_images(options, names, options.images)
+    left = [number for number in numbers if (names[number],) not in store]
     with tqdm(total=len(numbers), initial=len(numbers) - len(left), desc="images", disable=not show_progress) as bar:
         for number in left:
-            sample = data[number]
-            store.add((sample.name,), study.measure(prepare(sample.image), sample.labels, number))
+            store.add((names[number],), study.result_of(setting.data[number], number))
             bar.update()
-    results = {data.names[number]: store[data.names[number],] for number in numbers}
-    report = Report(study, identity, len(data), results, study.rows(list(results.values())))
+    results = {names[number]: store[names[number],] for number in numbers}
+    report = Report(study, identity, len(names), results, study.rows(list(results.values())))
     report.write(folder)
     return report
-
-
-def _learned(
-    options: Options, loaded: LoadedModel, prepare: ModelInput, folder: Path, root: str | Path | None, progress: bool
-) -> LearnedScores | None:
-    """What trains ULTra_W where it is asked for, on the training part of the same data set; nothing is trained yet."""
-    if options.score != "w":
-        return None
-    samples = options.training.samples
-    data = open_data(options, root, prepare.side, options.train_split, samples)
-    images = ModelInputs(data, chosen_images(options, data, samples), prepare)
-    return LearnedScores(loaded.model, images, options.training, folder, progress)
-
-
-def _setting(
-    options: Options, loaded: LoadedModel, data: SegmentationDataset, prepare: ModelInput, learned: LearnedScores | None
-) -> Setting:
-    sample = data[0]
-    x, (height, width) = prepare(sample.image), sample.labels.shape
-    layer, depth = (LatentReader(loaded.model, each).number(x) for each in (options.layer, -1))
-    scores = partial(scores_by_name, options.score, learned=learned)
-    return Setting(options, loaded.model, layer, depth, len(data.classes), (height, width), scores)
-
-
-def _identity(setting: Setting, data: SegmentationDataset) -> dict[str, Any]:
-    """What an image's result depends on; scenes are named by their seed, which is among the options."""
-    options, found = setting.options, versions()
-    return {
-        **options.identity(),
-        "layer": setting.layer,
-        "pixels": setting.pixels,
-        "weights": weights_digest(setting.model),
-        "names": None if options.data == "scenes" else digest("\n".join(data.names)),
-        "captum_ultra": found["captum_ultra"],
-        "torch": found["torch"],
-    }

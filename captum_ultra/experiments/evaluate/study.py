@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from captum_ultra.attr.scores import Score
-from captum_ultra.experiments.evaluate.options import Options
-from captum_ultra.experiments.evaluate.published import backbone_of
+from captum_ultra.experiments.evaluate.folder import digest, versions, weights_digest
+from captum_ultra.experiments.evaluate.inputs import ModelInput
+from captum_ultra.experiments.evaluate.options import StudyOptions
 from captum_ultra.experiments.evaluate.rows import Row
+from captum_ultra.models.loader import LoadedModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Result", "Setting", "Study"]
+
 
 Result = dict[str, Any]
 """What one image gave, in plain numbers, lists and strings."""
@@ -30,78 +33,68 @@ class Setting:
     Attributes:
         options: of the evaluation.
         model: in evaluation mode.
-        layer: number of blocks passed, from 1.
-        depth: the number of the model's blocks.
-        classes: how many the data set has.
-        pixels: (H, W) of the labels.
-        scores: of a layer, by the paper's names.
+        data: the images, a data set with ``names``.
+        prepare: makes the model's input of an image.
     """
 
-    options: Options
+    options: StudyOptions
     model: nn.Module
-    layer: int
-    depth: int
-    classes: int
-    pixels: tuple[int, int]
-    scores: Callable[[int], Mapping[str, Score]]
+    data: Any
+    prepare: ModelInput
 
-    @property
-    def backbone(self) -> str | None:
-        """The paper's name of the model, where the numbers can be compared with its own.
-
-        That is: pretrained weights, the last layer, and the protocol's images.
-        """
-        options = self.options
-        as_published = options.split == "val" and options.size is None and not options.random_weights
-        return backbone_of(options.model) if as_published and self.layer == self.depth else None
+    def identity(self) -> dict[str, Any]:
+        """What an image's result depends on; scenes are named by their seed, which is among the options."""
+        options, found = self.options, versions()
+        return {
+            **options.identity(),
+            "weights": weights_digest(self.model),
+            "names": None if options.data == "scenes" else digest("\n".join(self.data.names)),
+            "captum_ultra": found["captum_ultra"],
+            "torch": found["torch"],
+        }
 
 
-class Study(ABC):
+OptionsT = TypeVar("OptionsT", bound=StudyOptions)
+SettingT = TypeVar("SettingT", bound=Setting)
+
+
+class Study(ABC, Generic[OptionsT, SettingT]):
     """One kind of table or figure.
+
+    A family of studies says which options it takes and what its studies work on; a study, what one image gives and
+    which rows are made of all results.
 
     Args:
         setting: what it works on.
     """
 
     title: ClassVar[str]
+    options_class: ClassVar[type[StudyOptions]]
+    heading: ClassVar[str]  # of the column that says whose a number is
     axis: ClassVar[str] = ""  # of what is swept; empty where nothing is
-    sweep: ClassVar[tuple[float, ...]] = ()  # unless the options say otherwise
-    expected: ClassVar[str] = ""  # of a value that is swept
-    cuts: ClassVar[bool] = False  # whether k and zeta matter
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: SettingT) -> None:
         self.setting = setting
-        self.values = setting.options.values or self.own_values()
-        # All of them now: ULTra_W is trained before the first image is looked at.
-        self.scores_at = {layer: setting.scores(layer) for layer in self.layers()}
-        self.scores = self.scores_at[self.layers()[-1]]
-
-    def own_values(self) -> tuple[float, ...]:
-        """What is swept where the options do not say."""
-        return self.sweep
-
-    def layers(self) -> tuple[int, ...]:
-        """The layers that are explained, numbers of blocks passed."""
-        return (self.setting.layer,)
 
     @classmethod
-    def check(cls, options: Options) -> None:
+    def check(cls, options: OptionsT) -> None:
         """Raise ``ValueError`` for options that this study does not have, before anything is loaded."""
-        if options.values and not cls.axis:
-            raise ValueError(f"{options.study} sweeps nothing: leave values={options.values} away")
-        if not options.oracle and not cls.cuts:
-            raise ValueError(f"{options.study} cuts no tree at a k or zeta of yours: leave k and zeta away")
-        if any(not cls.possible(value) for value in options.values):
-            raise ValueError(f"values {options.values}: a {cls.axis} must be {cls.expected}")
-
-    @classmethod  # noqa: B027 (most studies ask nothing more of a model)
-    def check_model(cls, setting: Setting) -> None:
-        """Raise ``ValueError`` for a model that lacks what is asked for, before anything is written."""
 
     @classmethod
-    def possible(cls, value: float) -> bool:
-        """Whether a value can be swept."""
-        return True
+    @abstractmethod
+    def check_data(cls, options: OptionsT, root: str | Path | None) -> None:
+        """Raise ``ValueError`` or ``FileNotFoundError`` for data that are not there, before a model is loaded."""
+
+    @classmethod
+    @abstractmethod
+    def setting_for(
+        cls, options: OptionsT, loaded: LoadedModel, root: str | Path | None, folder: Path, show_progress: bool
+    ) -> SettingT:
+        """What the study works on; raises for a model that does not fit, before anything is written."""
+
+    @abstractmethod
+    def subject(self, images: str) -> str:
+        """Which data and which model, in one line; ``images`` says how many of how many."""
 
     @property
     @abstractmethod
@@ -109,12 +102,11 @@ class Study(ABC):
         """How it is measured, in one line; names an oracle."""
 
     @abstractmethod
-    def measure(self, x: Tensor, target: Tensor, number: int) -> Result:
+    def result_of(self, sample: Any, number: int) -> Result:
         """What one image gives.
 
         Args:
-            x: the input [1, 3, side, side].
-            target: its labels, int64 [H, W].
+            sample: as the data set has it.
             number: of the image in its data set.
         """
 

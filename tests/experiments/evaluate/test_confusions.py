@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_ultra.experiments.evaluate.confusions import confusion_of, set_scores
+from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of, set_scores
 from captum_ultra.metrics import MatchedSegmentation
 
 CLASSES = 4

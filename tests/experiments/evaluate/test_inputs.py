@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_ultra.data.voc import VocSegmentation
 from captum_ultra.experiments.evaluate.inputs import ModelInput, chosen_images
-from captum_ultra.experiments.evaluate.options import Options
+from captum_ultra.experiments.evaluate.ultra.options import Options
 from captum_ultra.models.loader import LoadedModel
 from tests.data.files import write_image, write_labels
 from tests.experiments.evaluate.small import SIDE, run, small_model
@@ -67,8 +67,8 @@ def test_voc(study: str, root: Path, tmp_path: Path) -> None:
 def test_some_images_are_a_random_choice_that_grows(root: Path) -> None:
     data = VocSegmentation(root, "val")
     options = Options("ultra-tau", "voc")
-    chosen = [chosen_images(options, data, count) for count in (1, 2, 3, 4, 9, None)]
+    chosen = [chosen_images(options, data.names, count) for count in (1, 2, 3, 4, 9, None)]
     assert all(set(fewer) <= set(more) for fewer, more in pairwise(chosen))
     assert [len(each) for each in chosen] == [1, 2, 3, 4, 4, 4]
-    of_seeds = {tuple(chosen_images(Options("ultra-tau", "voc", seed=seed), data, 2)) for seed in range(20)}
+    of_seeds = {tuple(chosen_images(Options("ultra-tau", "voc", seed=seed), data.names, 2)) for seed in range(20)}
     assert len(of_seeds) > 3

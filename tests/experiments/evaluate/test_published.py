@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_ultra.experiments.evaluate.options import Options
-from captum_ultra.experiments.evaluate.published import (
+from captum_ultra.data.registry import segmentation_dataset
+from captum_ultra.experiments.evaluate.inputs import ModelInput
+from captum_ultra.experiments.evaluate.ultra.options import Options
+from captum_ultra.experiments.evaluate.ultra.published import (
     backbone_of,
     published_itiou,
     published_perturbation,
     published_segmentation,
 )
-from captum_ultra.experiments.evaluate.study import Setting
+from captum_ultra.experiments.evaluate.ultra.study import UltraSetting
 
 ROWS = """\
 CLIP B/32 60.6/34.1 60.8/34.6 51.2/49.2 17.6/17.1 78.7/78.3
@@ -67,9 +69,10 @@ def test_what_is_not_published() -> None:
     ("more", "layer"), [({"split": "train"}, 12), ({"size": 224}, 12), ({"random_weights": True}, 12), ({}, 11)]
 )
 def test_other_protocols_have_no_published_number(more: dict, layer: int, tmp_path: Path) -> None:
-    def setting(layer: int, **more: object) -> Setting:
+    def setting(layer: int, **more: object) -> UltraSetting:
         options = Options("ultra-segmentation", "voc", model=MODELS["CLIP B/32"], **more)
-        return Setting(options, torch.nn.Identity(), layer, 12, 21, (320, 320), lambda layer: {})
+        prepare, data = ModelInput(224, (0.5,) * 3, (0.5,) * 3), segmentation_dataset("scenes")
+        return UltraSetting(options, torch.nn.Identity(), data, prepare, layer, 12, (320, 320), lambda layer: {})
 
     assert setting(12).backbone == "CLIP B/32"
     assert setting(layer, **more).backbone is None

@@ -12,7 +12,7 @@ import pytest
 
 from captum_ultra.data.scene_segmentation import SceneSegmentation
 from captum_ultra.experiments.evaluate import Report, evaluate
-from captum_ultra.experiments.evaluate.segmentation import SegmentationStudy
+from captum_ultra.experiments.evaluate.ultra.segmentation import SegmentationStudy
 from tests.experiments.evaluate.small import options, run, small_model
 
 STUDY = "ultra-segmentation"

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from captum_ultra.data.samples import IGNORE
-from captum_ultra.experiments.evaluate.confusions import confusion_of
-from captum_ultra.experiments.evaluate.object_selection import itiou_row, itious
-from captum_ultra.experiments.evaluate.options import Options
 from captum_ultra.experiments.evaluate.rows import Row
-from captum_ultra.experiments.evaluate.segmentation import PROTOCOL, cut_as_told, score_rows, segmenters
-from captum_ultra.experiments.evaluate.study import Result, Setting, Study
+from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of
+from captum_ultra.experiments.evaluate.ultra.object_selection import itiou_row, itious
+from captum_ultra.experiments.evaluate.ultra.options import Options
+from captum_ultra.experiments.evaluate.ultra.segmentation import PROTOCOL, cut_as_told, score_rows, segmenters
+from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 
 __all__ = ["LayerStudy"]
 
 _TAU = 0.2
 
 
-class LayerStudy(Study):
+class LayerStudy(UltraStudy):
     """Every layer in turn (the paper's layer study); ITIoU at tau = 0.2."""
 
     title = "layers"
@@ -27,7 +27,7 @@ class LayerStudy(Study):
     expected = "a number of blocks passed, 1 or more"
     cuts = True
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: UltraSetting) -> None:
         super().__init__(setting)
         self.segmenters = {
             (name, layer): each
@@ -48,7 +48,7 @@ class LayerStudy(Study):
         super().check(options)
 
     @classmethod
-    def check_model(cls, setting: Setting) -> None:
+    def check_model(cls, setting: UltraSetting) -> None:
         asked = setting.options.values
         if asked and asked[-1] > setting.depth:
             raise ValueError(f"layer {asked[-1]:g} does not exist; the model has 1 to {setting.depth}")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.data.samples import IGNORE
-from captum_ultra.experiments.evaluate.published import published_itiou
 from captum_ultra.experiments.evaluate.rows import Row, percent
-from captum_ultra.experiments.evaluate.study import Result, Setting, Study
+from captum_ultra.experiments.evaluate.ultra.published import published_itiou
+from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 from captum_ultra.experiments.intervals import bootstrap
 from captum_ultra.metrics import initial_token_iou
 from captum_ultra.segmentation import object_mask
@@ -53,13 +53,13 @@ def itiou_row(
     return Row(name, "ITIoU", percent(bootstrap(torch.tensor(known, dtype=torch.float64))), published, at)
 
 
-class ObjectSelectionStudy(Study):
+class ObjectSelectionStudy(UltraStudy):
     """ITIoU at tau = 0.2 (the paper's object selection, eq. 14 to 17)."""
 
     title = "object selection"
     sweep: ClassVar[tuple[float, ...]] = (0.2,)
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: UltraSetting) -> None:
         super().__init__(setting)
         self.explain = LatentTokenAttribution(setting.model)
 

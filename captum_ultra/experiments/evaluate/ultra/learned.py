@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from captum_ultra.attr.scores import Score
-from captum_ultra.experiments.evaluate.inputs import ModelInputs
+from captum_ultra.experiments.evaluate.ultra.data import ModelInputs
 from captum_ultra.segmentation.ultra_w import UltraW
 from captum_ultra.segmentation.ultra_w_settings import UltraWSettings
 from captum_ultra.segmentation.ultra_w_training import train_ultra_w

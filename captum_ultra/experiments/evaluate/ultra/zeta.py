@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_ultra.experiments.evaluate.confusions import confusion_of
 from captum_ultra.experiments.evaluate.rows import Row
-from captum_ultra.experiments.evaluate.segmentation import PROTOCOL, score_rows, segmenters
-from captum_ultra.experiments.evaluate.study import Result, Setting, Study
+from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of
+from captum_ultra.experiments.evaluate.ultra.segmentation import PROTOCOL, score_rows, segmenters
+from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 from captum_ultra.experiments.intervals import bootstrap
 from captum_ultra.segmentation import LatentTokenSegmenter, gt_unique
 
 __all__ = ["ZetaStudy"]
 
 
-class ZetaStudy(Study):
+class ZetaStudy(UltraStudy):
     """U.ACC, U.mIoU and the number of regions at every zeta; the tree of an image is made once.
 
     Beside them, from the same tree, what the oracle's k gives.
@@ -28,7 +28,7 @@ class ZetaStudy(Study):
     expected = "a distance from 0 to 2"
     sweep = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: UltraSetting) -> None:
         super().__init__(setting)
         self.segmenters = segmenters(setting, setting.layer, self.scores)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from captum_ultra.attr.scores import Score
-from captum_ultra.experiments.evaluate.confusions import Entries, confusion_of, set_scores
-from captum_ultra.experiments.evaluate.published import published_segmentation
 from captum_ultra.experiments.evaluate.rows import Row, percent
-from captum_ultra.experiments.evaluate.study import Result, Setting, Study
+from captum_ultra.experiments.evaluate.ultra.confusions import Entries, confusion_of, set_scores
+from captum_ultra.experiments.evaluate.ultra.published import published_segmentation
+from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 from captum_ultra.segmentation import LatentTokenSegmenter, Segmentation, SegmentationRule, gt_unique
 
 __all__ = ["PROTOCOL", "SegmentationStudy", "cut_as_told", "score_rows", "segmenters"]
@@ -18,13 +18,13 @@ __all__ = ["PROTOCOL", "SegmentationStudy", "cut_as_told", "score_rows", "segmen
 PROTOCOL = 'protocol "image": the clusters of every image are matched to the classes present in it'
 
 
-def segmenters(setting: Setting, layer: int, scores: Mapping[str, Score]) -> dict[str, LatentTokenSegmenter]:
+def segmenters(setting: UltraSetting, layer: int, scores: Mapping[str, Score]) -> dict[str, LatentTokenSegmenter]:
     """One a score; labels have the size of the targets."""
     rule = SegmentationRule(size=setting.pixels)
     return {name: LatentTokenSegmenter(setting.model, layer, score, rule=rule) for name, score in scores.items()}
 
 
-def cut_as_told(setting: Setting, segmenter: LatentTokenSegmenter, x: Tensor, target: Tensor) -> Segmentation:
+def cut_as_told(setting: UltraSetting, segmenter: LatentTokenSegmenter, x: Tensor, target: Tensor) -> Segmentation:
     """The segmentation at the options' k or zeta, or at the number of classes in the target."""
     options = setting.options
     if options.zeta is not None:
@@ -33,7 +33,7 @@ def cut_as_told(setting: Setting, segmenter: LatentTokenSegmenter, x: Tensor, ta
 
 
 def score_rows(
-    setting: Setting, name: str, images: Sequence[Entries], zeta: float | None, at: float | None = None,
+    setting: UltraSetting, name: str, images: Sequence[Entries], zeta: float | None, at: float | None = None,
     *, compared: bool = True,
 ) -> list[Row]:  # fmt: skip
     """U.ACC and U.mIoU of one score, beside those reported for the cut at ``zeta`` (None: at the oracle's k)."""
@@ -47,13 +47,13 @@ def score_rows(
     ]  # fmt: skip
 
 
-class SegmentationStudy(Study):
+class SegmentationStudy(UltraStudy):
     """ULTra's segmentations against the ground truth (the paper's segmentation tables)."""
 
     title = "segmentation by clustered maps"
     cuts = True
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: UltraSetting) -> None:
         super().__init__(setting)
         self.segmenters = segmenters(setting, setting.layer, self.scores)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum_ultra.experiments.evaluate.published import published_perturbation
 from captum_ultra.experiments.evaluate.rows import Row
-from captum_ultra.experiments.evaluate.study import Result, Setting, Study
+from captum_ultra.experiments.evaluate.ultra.published import published_perturbation
+from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 from captum_ultra.experiments.intervals import Interval
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
 from captum_ultra.perturbation.latent_test import SWEEP, LatentPerturbationTest
@@ -25,7 +25,7 @@ _FRACTION = 0.5  # of the table; the paper does not state its own
 _TOKENS = 10  # an image: the paper's k
 
 
-class PerturbationStudy(Study):
+class PerturbationStudy(UltraStudy):
     """Distances of latent tokens when relevant and irrelevant patches are perturbed (eq. 16), over their share.
 
     The table is that of the share nearest to one half.
@@ -36,7 +36,7 @@ class PerturbationStudy(Study):
     expected = "between 0 and 1, both excluded"
     sweep = SWEEP
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: UltraSetting) -> None:
         super().__init__(setting)
         self.tests = {
             (name, mode): LatentPerturbationTest(

@@ -1,0 +1,1 @@
+"""The tables and studies of the ULTra paper (arXiv 2411.12589)."""
