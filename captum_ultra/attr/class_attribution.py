@@ -97,7 +97,8 @@ class ClassAttribution(GradientAttribution):
                 self.model, view, tensor, extra, course(len(view.blocks)), target=target, head=self.head,
                 kind=chosen["class_score"], tokens=chosen["readout"], needs_class=self.needs_class,
             )  # fmt: skip
-            found = rows(run).detach()
+            with torch.inference_mode(False), torch.enable_grad():
+                found = rows(run).detach()
         first = torch.zeros(len(found), 1, dtype=torch.long, device=found.device)
         maps = finish_rows(
             found[:, None], first, run.layout, tensor, "keep", chosen["output"], chosen["interpolation"], single=True
