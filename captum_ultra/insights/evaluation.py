@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from captum_ultra.experiments.evaluate.rows import Row
 
-__all__ = ["curves_figure", "points_figure"]
+__all__ = ["curves_figure", "panels_figure", "points_figure"]
 
 _MARKERS = "osv^"
 
@@ -51,6 +51,43 @@ def points_figure(rows: Sequence[Row]) -> Figure:
     axes.set_xlabel(units.pop())
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     _legend(axes)
+    return figure
+
+
+@styled
+def panels_figure(rows: Sequence[Row]) -> Figure:
+    """One panel a metric, one line a name in each: measured numbers with intervals, hollow diamonds for published ones.
+
+    Args:
+        rows: of any units; a name has at most one row of every metric.
+
+    Returns:
+        A figure; :func:`captum_ultra.insights.figures.save_figure` writes it.
+
+    Raises:
+        ValueError: for no rows.
+
+    Example:
+        >>> from captum_ultra.experiments.evaluate.rows import Row
+        >>> from captum_ultra.experiments.intervals import Interval
+        >>> rows = [Row("GAE", metric, Interval(61.0, 60.0, 62.0)) for metric in ("mAP", "mIoU")]
+        >>> [axes.get_title() for axes in panels_figure(rows).axes]
+        ['mAP (%)', 'mIoU (%)']
+    """
+    if not rows:
+        raise ValueError("there are no rows to draw")
+    metrics, names = list(dict.fromkeys(row.metric for row in rows)), list(dict.fromkeys(row.name for row in rows))
+    figure = _figure(1.6 + 2.0 * len(metrics), 0.9 + 0.28 * len(names))
+    panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        shown = [row for row in rows if row.metric == metric]
+        for row in shown:
+            _point(axes, names.index(row.name), row)
+        axes.set_title(f"{metric} ({shown[0].unit})" if shown[0].unit else metric)
+        axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    _legend(panels[0])
     return figure
 
 
