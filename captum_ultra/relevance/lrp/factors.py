@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_ultra.relevance.lrp.operation import Operation
+from captum_ultra.relevance.lrp.place import running_module
 
 __all__ = ["factor"]
 
@@ -22,6 +23,7 @@ def factor(op: Operation) -> Tensor:
     Raises:
         UnsupportedModelError: in the backward pass, if the result was used as a signal.
     """
+    op.place = running_module(op.model)
     return _Factor.apply(op, *op.signals)
 
 

@@ -102,13 +102,15 @@ class RuleInterceptor(TorchFunctionMode):
 
     def _in_place(self, op: Operation) -> Tensor:
         """The operation on a copy of what it changes, and its result put in its place."""
+        if op.kwargs.get("out") is not None:
+            op.refuse("writes its result into another tensor (out=...)")
         target, *rest = op.args
         before = target.clone()
         self._learn(before)
         self._kinds_follow([target], before)
         func, kwargs = op.func, {key: value for key, value in op.kwargs.items() if key != "inplace"}
         if op.name.endswith("_"):
-            func = getattr(torch.Tensor, op.name.removesuffix("_"))
+            func = getattr(torch.Tensor, op.name.removesuffix("_"), op.func)
         after = self._ruled(Operation(func, (before, *rest), kwargs, self._model))
         self._learn(after)
         target.copy_(after)

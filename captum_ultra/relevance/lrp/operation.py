@@ -36,6 +36,7 @@ class Operation:
         kwargs: its keyword arguments.
         model: the model that runs, for messages.
         signals: the arguments that depend on the leaf, in order, each once.
+        place: the module that called it, where that is known already.
     """
 
     func: Callable[..., Any]
@@ -43,6 +44,7 @@ class Operation:
     kwargs: dict[str, Any]
     model: nn.Module
     signals: list[Tensor] = field(init=False)
+    place: str | None = None
 
     def __post_init__(self) -> None:
         dependent = (each for each in tensors_in((self.args, self.kwargs)) if each.requires_grad)
@@ -79,10 +81,11 @@ class Operation:
         except Exception:
             name = self.name
         shapes = ", ".join(str(list(each.shape)) for each in self.signals)
+        place = self.place or running_module(self.model)
         raise UnsupportedModelError(
-            f"layer-wise relevance propagation: {name} of {shapes} in {running_module(self.model)} {why}. Replace "
-            "that module by one made of linear layers, attention, sums, normalisations and activations, or use a "
-            "method that needs gradients only, such as GenericAttention or TokenTM"
+            f"layer-wise relevance propagation: {name} of {shapes} in {place} {why}. Replace that module by "
+            "one made of linear layers, attention, sums, normalisations and activations, or use a method that needs "
+            "gradients only, such as GenericAttention or TokenTM"
         )
 
 

@@ -58,7 +58,7 @@ def input_relevance(
 
     Raises:
         UnsupportedModelError: names an operation that no rule covers, and the module that called it.
-        ValueError: if the relevance is not finite.
+        ValueError: for half precision, and if the relevance is not finite.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
@@ -69,6 +69,7 @@ def input_relevance(
     """
     interceptor = RuleInterceptor(model, batch_first)
     with _scope(model, interceptor):
+        _check_precision(inputs)
         leaf = inputs.detach().clone().requires_grad_()
         signal = interceptor.begin(leaf, inputs.shape[0], pixels=inputs.dim() == 4)
         with interceptor:
@@ -92,7 +93,7 @@ def stream_relevance(
 
     Raises:
         UnsupportedModelError: names an operation that no rule covers, or a block without one attention.
-        ValueError: if the relevance is not finite.
+        ValueError: for half precision, and if the relevance is not finite.
     """
     interceptor = RuleInterceptor(model, batch_first)
     leaves: list[Tensor] = []
@@ -104,6 +105,7 @@ def stream_relevance(
                 f"block {first} ({type(module).__name__}) carries no residual stream [batch, tokens, channels], or "
                 "runs more than once: pass the ordered list of residual blocks as blocks=..."
             )
+        _check_precision(stream)
         leaves.append(stream.detach().clone().requires_grad_())
         signal = interceptor.begin(leaves[0], stream.shape[0 if batch_first else 1], pixels=False)
         return with_first_tensor((args, kwargs), signal)
@@ -121,7 +123,12 @@ def stream_relevance(
 @contextmanager
 def _scope(model: nn.Module, interceptor: RuleInterceptor) -> Iterator[ExitStack]:
     """Gradients on and parameters constant; what is entered on the stack is undone as well."""
-    with torch.inference_mode(False), torch.enable_grad(), frozen_in_eval_mode(model), ExitStack() as scope:
+    # Autocast would bring half precision back, in which the rules are worth nothing.
+    device = next((each.device.type for each in model.parameters()), "cpu")
+    with (
+        torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False),
+        frozen_in_eval_mode(model), ExitStack() as scope,
+    ):  # fmt: skip
         try:
             yield scope
         except Refused as refused:
@@ -133,6 +140,14 @@ def _scope(model: nn.Module, interceptor: RuleInterceptor) -> Iterator[ExitStack
             ) from error
         finally:
             interceptor.forget()
+
+
+def _check_precision(leaf: Tensor) -> None:
+    if leaf.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"layer-wise relevance propagation in {leaf.dtype}: relevance is divided by sums that are nearly zero, "
+            "which half precision turns into other maps; explain the model in float32: model.float(), inputs.float()"
+        )
 
 
 @contextmanager

@@ -18,9 +18,9 @@ FOLLOWED = _names("""
     __get__ __getitem__ __setitem__ adjoint as_strided atleast_1d atleast_2d atleast_3d bfloat16 broadcast_to cat chunk
     clone concat concatenate contiguous cpu cuda diagonal double dropout expand expand_as flatten flip float gather half
     hstack index_put index_select masked_fill masked_select moveaxis movedim narrow pad permute ravel repeat
-    repeat_interleave requires_grad_ reshape reshape_as roll scatter select split split_with_sizes squeeze stack swapaxes
+    repeat_interleave requires_grad_ reshape reshape_as roll scatter select split split_with_sizes squeeze stack
     swapdims t take_along_dim tensor_split tile to transpose tril triu type type_as unbind unflatten unfold unsqueeze
-    unsafe_chunk unsafe_split view view_as vstack where zero_
+    swapaxes unsafe_chunk unsafe_split view view_as vstack where zero_ copy_
 """)
 
 # All relevance of the result goes to the one signal: normalisations and activations.
