@@ -91,8 +91,9 @@ def _backward(
         added = tiled_forward(relevance, query, key, mask, options.rule, options.scale, options.is_causal)
         return None, None, None, options.below(relevance, added)
     dq, dk, dv, added = tiled_backward(
-        grad, relevance, query, key, value, mask, options.rule, options.scale, options.is_causal
-    )
+        grad, relevance, query, key, value, mask, options.rule, options.scale, options.is_causal,
+        options.cells.get(options.block),
+    )  # fmt: skip
     return dq, dk, dv, options.below(relevance, added)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from captum_ultra.relevance.passage import Passage
+from captum_ultra.relevance.passage import Cells, Passage
 from captum_ultra.relevance.rules import Rule
 
 __all__ = ["BlockObserver", "Course"]
@@ -43,6 +43,8 @@ class Course:
         cut: where the residual stream becomes a leaf of the graph: "nowhere", below the "first" block
             (latents there have gradients then), or below "every" block.
         observer: sees the other operations of the blocks.
+        cells: block -> factors of what the rule sees in that block's attention maps, entry by entry; may be filled
+            after the run, before the pull-back.
     """
 
     rule: Rule
@@ -51,6 +53,7 @@ class Course:
     separate: bool = False
     cut: Literal["nowhere", "first", "every"] = "nowhere"
     observer: BlockObserver | None = None
+    cells: Mapping[int, Cells] = field(default_factory=dict)
 
     def begins_at(self, block: int) -> bool:
         """Whether a relevance vector begins below a block."""

@@ -26,7 +26,7 @@ from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
 
-__all__ = ["SOFTMAX", "AttentionInterceptor"]
+__all__ = ["SOFTMAX", "AttentionInterceptor", "with_names"]
 
 SOFTMAX = {F.softmax, torch.softmax, torch.Tensor.softmax, torch.special.softmax}
 
@@ -36,7 +36,8 @@ class AttentionInterceptor(TorchFunctionMode):
 
     def __init__(self, course: Course) -> None:
         super().__init__()
-        self._rule, self._residual, self._observer = course.rule, not course.separate, course.observer
+        self._rule, self._observer = course.rule, course.observer
+        self._passing: dict[str, Any] = {"residual": not course.separate, "cells": course.cells}
         self._relevance: Tensor
         self._ledger: Ledger
         self._batch = self._tokens = 0
@@ -104,9 +105,7 @@ class AttentionInterceptor(TorchFunctionMode):
                 "a fused kernel, which hides the bias from the explanation: load the model with eager attention"
             )
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        options = AttentionOptions(
-            self._rule, self._ledger, self._index, scale, is_causal, residual=self._residual
-        )  # fmt: skip
+        options = AttentionOptions(self._rule, self._ledger, self._index, scale, is_causal, **self._passing)
         output, self._relevance = relevance_attention(query, key, value, self._carried(query), attn_mask, options)
         self._seen += 1
         if self._observer is not None:
@@ -127,7 +126,7 @@ class AttentionInterceptor(TorchFunctionMode):
                 f"block {self._block} ({self._name}) computes its own softmax, which hides its values from this "
                 'method: load the model with fused attention (attn_implementation="sdpa", fused_attn=True)'
             )
-        options = Passage(self._rule, self._ledger, self._index, residual=self._residual)
+        options = Passage(self._rule, self._ledger, self._index, **self._passing)
         followed, self._relevance = relevance_probabilities(by_head, self._carried(by_head), options)
         self._seen += 1
         return followed.view_as(probabilities)
@@ -136,7 +135,7 @@ class AttentionInterceptor(TorchFunctionMode):
         names = {"scaled_dot_product_attention": self._attention, "softmax": partial(self._softmax, F.softmax)}
         if self._observer is not None:
             names["linear"] = partial(self._observed, F.linear)
-        return _with_names(F.multi_head_attention_forward, **names)(*args, **kwargs)
+        return with_names(F.multi_head_attention_forward, **names)(*args, **kwargs)
 
     def _observed(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = func(*args, **kwargs)
@@ -197,7 +196,7 @@ class AttentionInterceptor(TorchFunctionMode):
         )
 
 
-def _with_names(function: Any, **names: Any) -> Callable[..., Any]:
+def with_names(function: Any, **names: Any) -> Callable[..., Any]:
     """A copy of a Python function that finds other objects under some of its global names."""
     copy = types.FunctionType(
         function.__code__,

@@ -69,7 +69,7 @@ class _Row(torch.autograd.Function):
 def _row(gradient: Tensor, relevance: Tensor, probabilities: Tensor, passage: Passage) -> Tensor:
     """Relevance one layer below, [T, B, n]; one head at a time, accumulated in at least float32."""
     _, batch, heads, n, _ = gradient.shape
-    rule = passage.rule
+    rule, cells = passage.rule, passage.cells.get(passage.block)
     # Models may compute their softmax in float32 whatever the dtype of their residual stream.
     compute = torch.promote_types(probabilities.dtype, relevance.dtype)
     added = relevance.new_zeros(len(relevance), batch, heads, n)
@@ -79,6 +79,9 @@ def _row(gradient: Tensor, relevance: Tensor, probabilities: Tensor, passage: Pa
             seen = gradient[:, b, h, :, :n].transpose(0, 1).to(compute)
             if rule.sees == "product":
                 seen = seen * attention.unsqueeze(1)
+            if cells is not None:
+                head, whole = slice(b * heads + h, b * heads + h + 1), slice(0, n)
+                seen = seen * cells.quotient(head, whole, whole)[0].to(compute).unsqueeze(1)
             added[:, b, h] = rule(relevance[None, :, b], attention[None], seen[None])[0]
     passage.ledger.note_extra_keys(passage.block, gradient[..., n:])
     return passage.below(relevance, added)

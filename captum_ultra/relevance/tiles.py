@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance.passage import Cells
 from captum_ultra.relevance.rules import Rule
 
-__all__ = ["tiled_backward", "tiled_forward"]
+__all__ = ["by_group", "by_head", "cut", "mask_tile", "masked_softmax", "tiled_backward", "tiled_forward"]
 
 # Numbers in one tile of scores, times targets: on a CPU a few megabytes stay in the last-level
 # cache; on an accelerator fewer and larger kernels win.
@@ -23,7 +24,7 @@ _CAUSAL_TILES, _CAUSAL_ROWS = 8, 64
 
 def tiled_backward(
     grad: Tensor, relevance: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-    rule: Rule, scale: float, is_causal: bool,
+    rule: Rule, scale: float, is_causal: bool, cells: Cells | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of the queries, keys and values, and what the layer adds to the relevance.
 
@@ -39,6 +40,7 @@ def tiled_backward(
         rule: what a head does to a relevance row.
         scale: factor of the scores.
         is_causal: row i attends to tokens 0..i.
+        cells: what the rule sees is multiplied by this, entry by entry.
 
     Returns:
         dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and what the rule
@@ -47,7 +49,7 @@ def tiled_backward(
     targets, batch, heads, n, d_v = grad.shape
     groups, d = key.shape[1], query.shape[-1]
     compute = torch.promote_types(query.dtype, torch.float32)
-    q, k, v = (_by_head(each, heads, compute) for each in (query, key, value))
+    q, k, v = (by_head(each, heads, compute) for each in (query, key, value))
     q = q * scale
     d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).contiguous()
     above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
@@ -56,18 +58,21 @@ def tiled_backward(
     dk = q.new_zeros(batch * heads, targets, n, d)
     dv = q.new_zeros(batch * heads, n, targets * d_v)
 
-    for head, rows in _cut(batch * heads, n, targets, is_causal, q.device):
+    for head, rows in cut(batch * heads, n, targets, is_causal, q.device):
         keys = slice(rows.stop if is_causal else n)
         scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
-        probabilities = _softmax(scores, _mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
+        probabilities = masked_softmax(scores, mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
         g, m, width = probabilities.shape
         d_rows = d_out[head, rows]
         gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2)).view(g, m, targets, -1)
+        factors = None if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
         if rule.sees == "gradient":
-            added[head, :, keys] += rule(above[head, :, rows], probabilities, gradient)
+            seen = gradient if factors is None else gradient * factors
+            added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         product = gradient.mul_(probabilities.unsqueeze(2))
         if rule.sees != "gradient":
-            added[head, :, keys] += rule(above[head, :, rows], probabilities, product)
+            seen = product if factors is None else product * factors
+            added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
         product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
         dq[head, rows] = torch.bmm(product.view(g, m * targets, width), k[head, keys]).view(g, m, targets, d)
@@ -76,8 +81,8 @@ def tiled_backward(
         dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v))
 
     dq = dq.mul_(scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
-    dk = _by_group(dk.transpose(0, 1), batch, groups)
-    dv = _by_group(dv.view(-1, n, targets, d_v).permute(2, 0, 1, 3), batch, groups)
+    dk = by_group(dk.transpose(0, 1), batch, groups)
+    dv = by_group(dv.view(-1, n, targets, d_v).permute(2, 0, 1, 3), batch, groups)
     added = added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
     return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype), added
 
@@ -88,30 +93,30 @@ def tiled_forward(
     """What a rule that sees no gradient adds [T, B, H, n]; arguments as in :func:`tiled_backward`."""
     targets, (batch, heads, n, _) = len(relevance), query.shape
     compute = torch.promote_types(query.dtype, torch.float32)
-    q, k = (_by_head(each, heads, compute) for each in (query, key))
+    q, k = (by_head(each, heads, compute) for each in (query, key))
     q = q * scale
     above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
     added = torch.zeros_like(above)
-    for head, rows in _cut(batch * heads, n, 1, is_causal, q.device):
+    for head, rows in cut(batch * heads, n, 1, is_causal, q.device):
         keys = slice(rows.stop if is_causal else n)
         scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
-        probabilities = _softmax(scores, _mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
+        probabilities = masked_softmax(scores, mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
         added[head, :, keys] += rule(above[head, :, rows], probabilities, q.new_empty(0))
     return added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
 
 
-def _by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+def by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
     """[B, G, n, d] -> contiguous [B H, n, d], repeating the heads that several queries share."""
     return tensor.to(dtype).repeat_interleave(heads // tensor.shape[1], dim=1).flatten(0, 1).contiguous()
 
 
-def _by_group(gradient: Tensor, batch: int, groups: int) -> Tensor:
+def by_group(gradient: Tensor, batch: int, groups: int) -> Tensor:
     """[T, B H, n, d] -> [T, B, G, n, d], summed over the queries that share a head."""
     targets, _, n, d = gradient.shape
     return gradient.reshape(targets, batch, groups, -1, n, d).sum(3)
 
 
-def _cut(heads: int, n: int, targets: int, is_causal: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
+def cut(heads: int, n: int, targets: int, is_causal: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Cut heads x query rows so that no tile of scores, times targets, exceeds the budget."""
     numbers = _TILE_NUMBERS.get(device.type, _TILE_NUMBERS["other"])
     rows = max(1, min(n, numbers // (targets * n)))
@@ -124,7 +129,7 @@ def _cut(heads: int, n: int, targets: int, is_causal: bool, device: torch.device
             yield slice(head, min(head + group, heads)), slice(row, min(row + rows, n))
 
 
-def _softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tensor:
+def masked_softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tensor:
     """Probabilities [g, m, keys] of scores (overwritten); a row that may attend to nothing is zero."""
     if first_row is not None:  # causal: only the square that ends on the diagonal holds future keys
         m = scores.shape[1]
@@ -140,7 +145,7 @@ def _softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tens
     return torch.softmax(scores, dim=-1).masked_fill_(nothing, 0)
 
 
-def _mask_tile(mask: Tensor | None, heads: int, head: slice, rows: slice) -> Tensor | None:
+def mask_tile(mask: Tensor | None, heads: int, head: slice, rows: slice) -> Tensor | None:
     """The part of a mask broadcastable to [B, H, n, n] that a tile of the B H heads needs."""
     if mask is None:
         return None

@@ -91,7 +91,7 @@ def test_groups_of_heads_in_one_tile_change_nothing(grouped: bool) -> None:
     q, k, v, cotangents, rows = problem(3, 2, 3, 2, 6, 4, 4, 3)
     cut = [(slice(h, h + 3), slice(s, s + 2)) for h in range(0, 12, 3) for s in range(0, 6, 2)]
     options = AttentionOptions(gradient_weighted, Ledger(), 0, 0.5)
-    with mock.patch.object(tiles, "_cut", lambda *args: cut):
+    with mock.patch.object(tiles, "cut", lambda *args: cut):
         found = batched(q, k, v, cotangents, rows, None, options)
     for got, want in zip(found, layer_backward(q, k, v, cotangents, rows, enable_gqa=True), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
@@ -106,7 +106,7 @@ def test_tiles_cover_every_row_of_every_head_once_within_the_budget(
     heads: int, n: int, targets: int, numbers: int, is_causal: bool, device: str
 ) -> None:
     with mock.patch.dict(tiles._TILE_NUMBERS, cpu=numbers, other=numbers):
-        cut = list(tiles._cut(heads, n, targets, is_causal, torch.device(device)))
+        cut = list(tiles.cut(heads, n, targets, is_causal, torch.device(device)))
     covered = torch.zeros(heads, n)
     for head, rows in cut:
         covered[head, rows] += 1

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ultra.relevance.lrp.division import safe_divide
-from captum_ultra.relevance.tiles import _by_group, _by_head, _cut, _mask_tile, _softmax
+from captum_ultra.relevance.tiles import by_group, by_head, cut, mask_tile, masked_softmax
 
 __all__ = ["AttentionCall", "attention_shares", "output_shares"]
 
@@ -49,8 +49,8 @@ class AttentionCall:
 
     def probabilities(self, scores: Tensor, heads: int, head: slice, rows: slice) -> Tensor:
         """A tile of A [g, rows, keys] from unscaled scores, which are left as they are."""
-        mask = _mask_tile(self.mask, heads, head, rows)
-        return _softmax(scores * self.scale, mask, rows.start if self.is_causal else None)
+        mask = mask_tile(self.mask, heads, head, rows)
+        return masked_softmax(scores * self.scale, mask, rows.start if self.is_causal else None)
 
 
 def output_shares(relevance: Tensor, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
@@ -80,9 +80,9 @@ def attention_shares(
     """
     batch, heads, n, _ = q.shape
     groups, width = k.shape[1:3]
-    queries, keyed, values, shares = (_by_head(each, heads, q.dtype) for each in (q, k, v, share))
+    queries, keyed, values, shares = (by_head(each, heads, q.dtype) for each in (q, k, v, share))
     r_q, r_k, r_v = (torch.zeros_like(each) for each in (queries, keyed, values))
-    for head, rows in _cut(batch * heads, n, 1, call.is_causal, q.device):
+    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
         keys = slice(rows.stop if call.is_causal else width)
         q_rows, k_rows, v_rows, s_rows = queries[head, rows], keyed[head, keys], values[head, keys], shares[head, rows]
         scores = q_rows @ k_rows.mT
@@ -95,7 +95,7 @@ def attention_shares(
             of_scores = safe_divide(of_map, scores)
             r_q[head, rows] = q_rows * (of_scores @ k_rows) / 2
             r_k[head, keys] += k_rows * (of_scores.mT @ q_rows) / 2
-    r_k, r_v = (_by_group(each.view(1, batch * heads, width, -1), batch, groups)[0] for each in (r_k, r_v))
+    r_k, r_v = (by_group(each.view(1, batch * heads, width, -1), batch, groups)[0] for each in (r_k, r_v))
     return r_q.view(q.shape), r_k, r_v
 
 

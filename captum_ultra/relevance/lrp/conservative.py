@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.interception import SOFTMAX, _with_names
+from captum_ultra.relevance.interception import SOFTMAX, with_names
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.scope import frozen_in_eval_mode
 from captum_ultra.relevance.stream import first_tensor, with_first_tensor
@@ -96,7 +96,7 @@ class _ConstantWeights(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
             with self:
-                return _with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
+                return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return _attend(*args, **kwargs)
         if func in SOFTMAX and _is_over_tokens(*args, **kwargs):

@@ -17,13 +17,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.interception import SOFTMAX, _with_names
+from captum_ultra.relevance.interception import SOFTMAX, with_names
 from captum_ultra.relevance.lrp import rules, table
 from captum_ultra.relevance.lrp.attention import AttentionCall, attention_shares, output_shares
 from captum_ultra.relevance.lrp.carry import carry
 from captum_ultra.relevance.lrp.division import safe_divide
 from captum_ultra.relevance.lrp.factors import factor
-from captum_ultra.relevance.lrp.operation import Operation, tensors_in
+from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.lrp.records import MapRelevance
 
 __all__ = ["Refused", "RuleInterceptor"]
@@ -88,10 +88,11 @@ class RuleInterceptor(TorchFunctionMode):
             return func(*args, **kwargs)
         op = Operation(func, args, kwargs, self._model)
         if not op.signals:
-            return func(*args, **kwargs)
+            with torch.no_grad():  # what depends on trainable parameters alone is a constant
+                return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:  # its own operations are what is followed
-                return _with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
+                return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
         try:
             self._check_known(op)
             result = self._in_place(op) if _changes_in_place(op) else self._ruled(op)
@@ -162,7 +163,7 @@ class RuleInterceptor(TorchFunctionMode):
     def _product(self, op: Operation) -> Tensor:
         """A matrix product; that of an attention map and values keeps the relevance of the map."""
         *_, left, right = rules.factors(op)
-        if self._kinds.get(left) != MAP or self.block is None or not right.requires_grad:
+        if self._kinds.get(left) != MAP or self.block is None or not is_signal(right):
             return rules.product(op)
         block, batch = self.block, self._batch
         self.attentions[block] += 1
@@ -181,15 +182,15 @@ class RuleInterceptor(TorchFunctionMode):
     ) -> Tensor:  # fmt: skip
         if dropout_p > 0:
             op.refuse("is random in evaluation mode: set the dropout to 0")
-        if query.dim() != 4 or not (key.requires_grad and value.requires_grad):
+        if query.dim() != 4 or not (is_signal(key) and is_signal(value)):
             op.refuse("is covered for queries [batch, heads, tokens, d] whose keys and values are signals")
-        if attn_mask is not None and attn_mask.requires_grad:
+        if is_signal(attn_mask):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
         block = self.block
         if block is not None:
             self.attentions[block] += 1
         call = AttentionCall(
-            attn_mask, query.shape[-1] ** -0.5 if scale is None else scale, is_causal, not query.requires_grad
+            attn_mask, query.shape[-1] ** -0.5 if scale is None else scale, is_causal, not is_signal(query)
         )
 
         def shares(relevance: Tensor, *signals: Tensor) -> tuple[Tensor, ...]:
@@ -204,7 +205,7 @@ class RuleInterceptor(TorchFunctionMode):
     def _other(self, op: Operation) -> Any:
         """What no rule covers may still be harmless: shapes, comparisons, constants."""
         result = op.run()
-        if any(each.requires_grad for each in tensors_in(result)):
+        if any(is_signal(each) for each in tensors_in(result)):
             op.refuse("is covered by no rule")
         return result
 

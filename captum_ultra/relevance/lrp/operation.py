@@ -12,7 +12,7 @@ from torch.overrides import resolve_name
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.lrp.place import running_module
 
-__all__ = ["Operation", "tensors_in"]
+__all__ = ["Operation", "is_signal", "tensors_in"]
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
@@ -24,6 +24,11 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
     elif isinstance(values, tuple | list):
         for each in values:
             yield from tensors_in(each)
+
+
+def is_signal(value: Any) -> bool:
+    """Whether a value depends on the leaf; a parameter that happens to be trainable is a constant."""
+    return isinstance(value, Tensor) and value.grad_fn is not None
 
 
 @dataclass
@@ -47,7 +52,7 @@ class Operation:
     place: str | None = None
 
     def __post_init__(self) -> None:
-        dependent = (each for each in tensors_in((self.args, self.kwargs)) if each.requires_grad)
+        dependent = (each for each in tensors_in((self.args, self.kwargs)) if is_signal(each))
         self.signals = list({id(each): each for each in dependent}.values())
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_ultra.relevance.lrp.addition import renormalised_shares
 from captum_ultra.relevance.lrp.carry import carry, pass_through
-from captum_ultra.relevance.lrp.operation import Operation, tensors_in
+from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.lrp.product import halved_shares, proportional_shares
 from captum_ultra.relevance.lrp.weighted import bounded_shares, weighted_shares
 
@@ -51,7 +51,7 @@ def product(op: Operation, keep: Callable[[Tensor, Tensor, Tensor], None] | None
         keep: called with the relevance and the two signals when relevance comes by.
     """
     function, left, right = factors(op)
-    if left.requires_grad and right.requires_grad:
+    if is_signal(left) and is_signal(right):
         if left is right:
             op.refuse("multiplies a tensor with itself, which no rule covers")
 
@@ -61,7 +61,7 @@ def product(op: Operation, keep: Callable[[Tensor, Tensor, Tensor], None] | None
             return halved_shares(function, relevance, x, y)
 
         return carry(op.with_signals, shares, left, right)
-    if left.requires_grad:
+    if is_signal(left):
         op.only_signal(left, "factors")
         return carry(op.with_signals, partial(weighted_shares, function, right), left)
     op.only_signal(right, "factors")
@@ -71,7 +71,7 @@ def product(op: Operation, keep: Callable[[Tensor, Tensor, Tensor], None] | None
 def summed(op: Operation, sample_axis: Callable[[torch.Size], int | None]) -> Tensor:
     """Sums and differences: shares of two signals; constants are biases and take none."""
     left, right, alpha = _operands(op)
-    if not (_is_signal(left) and _is_signal(right)) or left is right:
+    if not (is_signal(left) and is_signal(right)) or left is right:
         return pass_through(op.with_signals, op.signals[0])
     sign = -alpha if op.name in ("sub", "subtract") else alpha
     samples = sample_axis(torch.broadcast_shapes(left.shape, right.shape))
@@ -86,8 +86,8 @@ def scaled(op: Operation, is_factor: Callable[[Tensor], bool]) -> Tensor:
     """Products and quotients, entry by entry: constants, gates and sizes take no relevance; two signals half each."""
     left, right, _ = _operands(op)
     divides = op.name in ("div", "divide", "true_divide")
-    if not (_is_signal(left) and _is_signal(right)):
-        if divides and _is_signal(right):
+    if not (is_signal(left) and is_signal(right)):
+        if divides and is_signal(right):
             op.refuse("divides by what depends on what is explained")
         return pass_through(op.with_signals, op.signals[0])
     if is_factor(right):
@@ -120,12 +120,8 @@ def factors(op: Operation) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, 
         return partial(op.func, args[0]), *operands  # type: ignore[return-value]
     if op.name in ("addmm", "baddbmm"):
         added, left, right = args[:3]
-        if added.requires_grad:
+        if is_signal(added):
             op.refuse("adds another signal, which no rule covers in one operation")
         return torch.matmul, left, right
     left, right = args[:2] if op.name != "__rmatmul__" else (args[1], args[0])
     return torch.matmul, left, right
-
-
-def _is_signal(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
