@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.experiments.intervals import Interval, bootstrap
+from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.metrics.matching import class_iou
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
 

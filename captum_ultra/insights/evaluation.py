@@ -34,7 +34,7 @@ def points_figure(rows: Sequence[Row]) -> Figure:
 
     Example:
         >>> from captum_ultra.experiments.evaluate.rows import Row
-        >>> from captum_ultra.experiments.intervals import Interval
+        >>> from captum_ultra.intervals import Interval
         >>> figure = points_figure([Row("ULTra_S", "U.ACC", Interval(61.0, 60.0, 62.0), published=60.8)])
         >>> figure.axes[0].get_xlabel()
         '%'
@@ -69,7 +69,7 @@ def panels_figure(rows: Sequence[Row]) -> Figure:
 
     Example:
         >>> from captum_ultra.experiments.evaluate.rows import Row
-        >>> from captum_ultra.experiments.intervals import Interval
+        >>> from captum_ultra.intervals import Interval
         >>> rows = [Row("GAE", metric, Interval(61.0, 60.0, 62.0)) for metric in ("mAP", "mIoU")]
         >>> [axes.get_title() for axes in panels_figure(rows).axes]
         ['mAP (%)', 'mIoU (%)']
@@ -109,7 +109,7 @@ def curves_figure(rows: Sequence[Row], axis: str) -> Figure:
 
     Example:
         >>> from captum_ultra.experiments.evaluate.rows import Row
-        >>> from captum_ultra.experiments.intervals import Interval
+        >>> from captum_ultra.intervals import Interval
         >>> rows = [Row("ULTra_S", "ITIoU", Interval(30.0, 28.0, 32.0), at=at) for at in (0.1, 0.2)]
         >>> curves_figure(rows, "tau").axes[0].get_xlabel()
         'tau'

@@ -11,7 +11,6 @@ from captum_ultra.data import Scenes, render_scene
 from captum_ultra.experiments import rows
 from captum_ultra.experiments import scene_segmentation as experiment
 from captum_ultra.experiments.cell_store import CellStore
-from captum_ultra.experiments.intervals import Interval, bootstrap
 from captum_ultra.experiments.last_block import last_block_rows
 from captum_ultra.experiments.scene_ultra_w import learned_score
 from captum_ultra.experiments.segmentation_methods import LAYERLESS, METHODS, Found, Sight, segment_scene
@@ -24,6 +23,7 @@ from captum_ultra.experiments.segmentation_tables import (
     score_table,
     summary_table,
 )
+from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.models.vit import VisionTransformer, ViTConfig, scenes_vit
 from captum_ultra.segmentation.ultra_w_settings import UltraWSettings
 from tests.reference.segmentation import average_linkage, enlarged, pixel_labels

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_ultra.data.samples import IGNORE
-from captum_ultra.experiments.intervals import Interval, bootstrap
+from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.metrics.matching import class_iou
 
 __all__ = ["Entries", "set_scores"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from captum_ultra.experiments.evaluate.rows import Row, as_text
-from captum_ultra.experiments.intervals import Interval
 from captum_ultra.insights.evaluation import curves_figure, points_figure
+from captum_ultra.intervals import Interval
 
 NAN = float("nan")
 ROWS = [

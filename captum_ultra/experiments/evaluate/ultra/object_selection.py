@@ -13,7 +13,7 @@ from captum_ultra.data.samples import IGNORE
 from captum_ultra.experiments.evaluate.rows import Row, percent
 from captum_ultra.experiments.evaluate.ultra.published import published_itiou
 from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
-from captum_ultra.experiments.intervals import bootstrap
+from captum_ultra.intervals import bootstrap
 from captum_ultra.metrics import initial_token_iou
 from captum_ultra.segmentation import object_mask
 from captum_ultra.segmentation.enlarging import enlarge

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.experiments.evaluate.ultra.published import published_perturbation
 from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
-from captum_ultra.experiments.intervals import Interval
+from captum_ultra.intervals import Interval
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
 from captum_ultra.perturbation.latent_test import SWEEP, LatentPerturbationTest
 

@@ -11,7 +11,7 @@ from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of
 from captum_ultra.experiments.evaluate.ultra.segmentation import PROTOCOL, score_rows, segmenters
 from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
-from captum_ultra.experiments.intervals import bootstrap
+from captum_ultra.intervals import bootstrap
 from captum_ultra.segmentation import LatentTokenSegmenter, gt_unique
 
 __all__ = ["ZetaStudy"]
