@@ -77,6 +77,7 @@ class ClassAttribution(GradientAttribution):
     def _explain(
         self, inputs: Tensor | tuple[Tensor, ...], target: Any, options: ClassOptions,
         course: Callable[[int], Course], rows: Callable[[ClassRun], Tensor],
+        pixels: Callable[[ClassRun], Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
         """Maps of a method.
 
@@ -86,6 +87,8 @@ class ClassAttribution(GradientAttribution):
             options: as ``attribute`` takes them.
             course: what is followed, given the number of blocks.
             rows: from the run to relevance of the tokens [B, n].
+            pixels: from the run to relevance of an image's pixels [B, C, H, W], where the method has it; then maps
+                as large as the image are made of it and not of the tokens.
         """
         chosen = _checked(options, self.default_score)
         tensor = checked_inputs(inputs, self.model)
@@ -97,12 +100,10 @@ class ClassAttribution(GradientAttribution):
                 self.model, view, tensor, extra, course(len(view.blocks)), target=target, head=self.head,
                 kind=chosen["class_score"], tokens=chosen["readout"], needs_class=self.needs_class,
             )  # fmt: skip
+            of_pixels = pixels if tensor.dim() == 4 and chosen["output"] in ("input", "channels") else None
             with torch.inference_mode(False), torch.enable_grad():
-                found = rows(run).detach()
-        first = torch.zeros(len(found), 1, dtype=torch.long, device=found.device)
-        maps = finish_rows(
-            found[:, None], first, run.layout, tensor, "keep", chosen["output"], chosen["interpolation"], single=True
-        )
+                found = (of_pixels or rows)(run).detach()
+        maps = _of_pixels(found, chosen) if of_pixels else _of_tokens(found, run.layout, tensor, chosen)
         maps = min_max(maps) if chosen["rescale"] else maps
         return (maps,) if isinstance(inputs, tuple) else maps
 
@@ -111,6 +112,19 @@ class ClassAttribution(GradientAttribution):
         tensor, extra = checked_inputs(inputs, self.model), options.get("additional_forward_args")
         with half_precision_explained(self.model):
             return layout_of(self._views(tensor, extra), tensor, extra)
+
+
+def _of_tokens(rows: Tensor, layout: TokenLayout, inputs: Tensor, chosen: ClassOptions) -> Tensor:
+    """Relevance of tokens [B, n] as the map that was asked for."""
+    first = torch.zeros(len(rows), 1, dtype=torch.long, device=rows.device)
+    return finish_rows(
+        rows[:, None], first, layout, inputs, "keep", chosen["output"], chosen["interpolation"], single=True
+    )
+
+
+def _of_pixels(relevance: Tensor, chosen: ClassOptions) -> Tensor:
+    """Relevance of pixels [B, C, H, W] as the map that was asked for."""
+    return (relevance if chosen["output"] == "channels" else relevance.sum(1, keepdim=True)).contiguous()
 
 
 def _checked(options: ClassOptions, default_score: str) -> ClassOptions:
