@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "draw_scene",
     "outline",
     "panels",
+    "shown_colors",
     "styled",
 ]
 
@@ -181,16 +182,21 @@ def annotate(axes: Axes, note: str) -> None:
 def color_bar(figure: Figure, axes: NDArray[Any], scale: ColorScale, label: str) -> None:
     """A bar in the colours that the panels show: the map's, over a middle grey."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap
 
-    values = np.linspace(scale.low, scale.high, 256)
-    shown = ListedColormap(_blend(values, np.full(256, 0.5), scale))
-    bar = figure.colorbar(ScalarMappable(scale.norm(), shown), ax=axes, fraction=0.05, pad=0.015, aspect=25)
+    mappable = ScalarMappable(scale.norm(), shown_colors(scale))
+    bar = figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.015, aspect=25)
     bar.set_label(label)
     bar.formatter.set_powerlimits((-2, 4))  # type: ignore[attr-defined]
     bar.ax.yaxis.get_offset_text().set_fontsize(FONT - 1.5)
     bar.ax.tick_params(labelsize=FONT - 1.5, width=0.6, length=2)
     bar.outline.set_linewidth(0.6)
+
+
+def shown_colors(scale: ColorScale) -> Colormap:
+    """The colours of a scale as the panels show them, over a middle grey."""
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(_blend(np.linspace(scale.low, scale.high, 256), np.full(256, 0.5), scale))
 
 
 def _extent(picture: Array) -> tuple[float, float, float, float]:
