@@ -7,6 +7,7 @@ ULTra (arXiv 2411.12589) in :mod:`captum_ultra.experiments.evaluate.ultra`, Toke
 from captum_ultra.experiments.evaluate.registry import STUDIES
 from captum_ultra.experiments.evaluate.report import Report
 from captum_ultra.experiments.evaluate.runner import evaluate
+from captum_ultra.experiments.evaluate.token_tm.options import TokenTMOptions
 from captum_ultra.experiments.evaluate.ultra.options import Options
 
-__all__ = ["STUDIES", "Options", "Report", "evaluate"]
+__all__ = ["STUDIES", "Options", "Report", "TokenTMOptions", "evaluate"]

@@ -6,6 +6,10 @@ from typing import Any
 
 from captum_ultra.experiments.evaluate.options import StudyOptions
 from captum_ultra.experiments.evaluate.study import Study
+from captum_ultra.experiments.evaluate.token_tm.ablation import AblationStudy
+from captum_ultra.experiments.evaluate.token_tm.accuracy import AccuracyStudy
+from captum_ultra.experiments.evaluate.token_tm.localization import LocalizationStudy
+from captum_ultra.experiments.evaluate.token_tm.probability import ProbabilityStudy
 from captum_ultra.experiments.evaluate.ultra.layers import LayerStudy
 from captum_ultra.experiments.evaluate.ultra.object_selection import ObjectSelectionStudy, TauStudy
 from captum_ultra.experiments.evaluate.ultra.perturbation import PerturbationStudy
@@ -21,6 +25,10 @@ STUDIES: dict[str, type[Study[Any, Any]]] = {
     "ultra-layers": LayerStudy,
     "ultra-tau": TauStudy,
     "ultra-zeta": ZetaStudy,
+    "tokentm-localization": LocalizationStudy,
+    "tokentm-accuracy": AccuracyStudy,
+    "tokentm-probability": ProbabilityStudy,
+    "tokentm-ablation": AblationStudy,
 }
 
 

@@ -26,6 +26,7 @@ class Row:
         published: None where nothing comparable is.
         at: the place on the axis of a study that sweeps; None for a number that belongs to no place.
         unit: "%" or empty.
+        digits: after the point, where it is printed as text.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     published: float | None = None
     at: float | None = None
     unit: str = "%"
+    digits: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; NaN becomes None."""
@@ -82,14 +84,13 @@ def as_text(rows: Sequence[Row], axis: str = "", heading: str = "score") -> str:
 
 
 def _measured(row: Row) -> str:
-    ends = (
-        f"[{row.measured.low:.2f}, {row.measured.high:.2f}]" if row.measured.low == row.measured.low else "[one image]"
-    )
-    return f"{row.measured.mean:.2f}{_unit(row)} {ends}"
+    mean, low, high = (f"{each:.{row.digits}f}" for each in (row.measured.mean, row.measured.low, row.measured.high))
+    ends = f"[{low}, {high}]" if row.measured.low == row.measured.low else "[one image]"
+    return f"{mean}{_unit(row)} {ends}"
 
 
 def _published(row: Row) -> str:
-    return "not published" if row.published is None else f"{row.published:.2f}{_unit(row)}"
+    return "not published" if row.published is None else f"{row.published:.{row.digits}f}{_unit(row)}"
 
 
 def _unit(row: Row) -> str:

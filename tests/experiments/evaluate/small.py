@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from captum_ultra.experiments.evaluate import Options, Report, evaluate
+from captum_ultra.experiments.evaluate import STUDIES, Options, Report, evaluate
 from captum_ultra.models.loader import LoadedModel
 from captum_ultra.models.vit import VisionTransformer, ViTConfig
 from captum_ultra.segmentation.ultra_w_settings import UltraWSettings
 
 SIDE, DEPTH = 32, 2
+ULTRA = [name for name in STUDIES if name.startswith("ultra-")]
 TRAINING = UltraWSettings(samples=3, n_clusters=2, batch_size=1)
 
 

@@ -12,10 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 from captum_ultra.cli import app
-from captum_ultra.experiments.evaluate import STUDIES, Options
+from captum_ultra.experiments.evaluate import Options
 from captum_ultra.experiments.evaluate.inputs import load_subject
 from captum_ultra.models.loader import LoadedModel
-from tests.experiments.evaluate.small import small_model
+from tests.experiments.evaluate.small import ULTRA, small_model
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def invoke(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", ULTRA)
 def test_every_study_runs_on_scenes(study: str, tmp_path: Path) -> None:
     more = ["--values", "0.5"] if study == "ultra-perturbation" else []
     result = invoke(study, "--data", "scenes", "--images", 4, *more, "-o", tmp_path)

@@ -10,13 +10,12 @@ import torch
 
 from captum_ultra import LatentTokenAttribution
 from captum_ultra.data.registry import segmentation_dataset
-from captum_ultra.experiments.evaluate import STUDIES
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.metrics import InitialTokenIoU, MatchedSegmentation
 from captum_ultra.perturbation.latent_test import LatentPerturbationTest
 from captum_ultra.segmentation import LatentTokenSegmenter, gt_unique
 from captum_ultra.segmentation.ultra_w import UltraW
-from tests.experiments.evaluate.small import DEPTH, SIDE, run, small_model
+from tests.experiments.evaluate.small import DEPTH, SIDE, ULTRA, run, small_model
 
 IMAGES = 4
 
@@ -115,7 +114,7 @@ def test_perturbation(tmp_path: Path) -> None:
         assert value(report.rows, f"{mode}: area between the curves") == expected.area
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", ULTRA)
 def test_reports_say_how_and_draw(study: str, tmp_path: Path) -> None:
     more = {"values": (0.5,)} if study == "ultra-perturbation" else {}
     report = run(study, tmp_path, images=2, **more)
