@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from captum_ultra.insights.palette import label_colors
 from captum_ultra.insights.panels import styled
@@ -11,10 +11,11 @@ from captum_ultra.insights.panels import styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from captum_ultra.perturbation.class_result import ClassPerturbationResult, Curve
 
-__all__ = ["faithfulness_curves_figure", "orders_figure"]
+__all__ = ["curve_axes", "faithfulness_curves_figure", "orders_figure"]
 
 _GREY = (0.45, 0.45, 0.45)  # the control is no competitor
 _TITLES = {
@@ -124,6 +125,34 @@ def orders_figure(result: ClassPerturbationResult, quantity: str | None = None) 
     axes.set_ylabel(_AXES[quantity])
     axes.legend(frameon=False)
     return figure
+
+
+@styled
+def curve_axes(
+    steps: Sequence[float], mean: Tensor, low: Tensor, high: Tensor, quantity: str, axes: Axes | None = None
+) -> tuple[Figure, Axes]:
+    """One curve with its interval, for ``plot`` of the metrics.
+
+    Args:
+        steps: S shares of the pixels.
+        mean: [S].
+        low: lower end of the interval [S]; not drawn where it is NaN.
+        high: upper end of the interval [S].
+        quantity: "accuracy", "probability", "drop" or "log_odds".
+        axes: to draw into; new ones when None.
+
+    Returns:
+        The figure and its axes.
+    """
+    from captum_ultra.perturbation.class_result import Curve
+
+    if axes is None:
+        _, (axes,) = _figure(1)
+    colour = tuple(label_colors(1)[0] / 255)
+    _draw(axes, Curve(tuple(steps), mean.cpu(), low.cpu(), high.cpu()), colour, "-", _AXES[quantity])
+    _finish(axes, quantity)
+    axes.set_ylabel(_AXES[quantity])
+    return cast("Figure", axes.get_figure(root=True)), axes
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
