@@ -152,7 +152,7 @@ def curve_axes(
     _draw(axes, Curve(tuple(steps), mean.cpu(), low.cpu(), high.cpu()), colour, "-", _AXES[quantity])
     _finish(axes, quantity)
     axes.set_ylabel(_AXES[quantity])
-    return cast("Figure", axes.get_figure(root=True)), axes
+    return cast("Figure", axes.figure), axes
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
