@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,30 +10,20 @@ from torch import Tensor
 
 from captum_ultra.experiments.evaluate.rows import Row, percent
 from captum_ultra.experiments.evaluate.token_tm.data import Sample, label_of
-from captum_ultra.experiments.evaluate.token_tm.measures import ORDERS, STEPS, area
 from captum_ultra.experiments.evaluate.token_tm.published import published_area
+from captum_ultra.experiments.evaluate.token_tm.removal import ORDERS, STEPS, flags_of, of_flags
 from captum_ultra.experiments.evaluate.token_tm.study import Result, TokenTMStudy, label
-from captum_ultra.experiments.intervals import Interval, bootstrap
+from captum_ultra.intervals import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PROTOCOL", "AccuracyStudy", "area_of", "right"]
+__all__ = ["PROTOCOL", "AccuracyStudy"]
 
 PROTOCOL = (
     f"{STEPS[0]:g} to {STEPS[-1]:g} of the pixels black, the least (negative) or the most important (positive) first; "
     "area under the accuracy against the label, times 100"
 )
-
-
-def right(log_probabilities: Mapping[str, Tensor], truth: int) -> Result:
-    """By order, whether the label wins at every step, 0 or 1, out of log-probabilities [S, K]."""
-    return {order: (each.argmax(-1) == truth).int().tolist() for order, each in log_probabilities.items()}
-
-
-def area_of(flags: Sequence[Sequence[int]]) -> Interval:
-    """The area under the accuracy of images [N][S], times 100, with its interval over images."""
-    return percent(bootstrap(area(torch.tensor(flags, dtype=torch.float64))))
 
 
 class AccuracyStudy(TokenTMStudy):
@@ -54,7 +44,7 @@ class AccuracyStudy(TokenTMStudy):
         for each, target in self.explained_classes(sample, logits).items():
             if target not in by_class:
                 maps = self.maps(x, target, number)
-                by_class[target] = {name: right(self.removed(x, found), truth) for name, found in maps}
+                by_class[target] = {name: flags_of(self.removed(x, found, target, truth)) for name, found in maps}
             result[each] = by_class[target]
         return result
 
@@ -63,12 +53,16 @@ class AccuracyStudy(TokenTMStudy):
         unperturbed = torch.tensor([each["unperturbed"] for each in results], dtype=torch.float64)
         rows = [Row("unperturbed images", "accuracy", percent(bootstrap(unperturbed)))]
         for explained in setting.explained:
+            compared = explained == "predicted" and setting.compares_areas
             for name in results[0][explained]:
-                for order in ORDERS:
-                    flags = [each[explained][name][order] for each in results]
-                    compared = explained == "predicted" and setting.compares_areas
-                    known = published_area(setting.options.data, compared, name, order)
-                    rows.append(Row(label(name), self.named(explained, f"{order} AUC"), area_of(flags), known, unit=""))
+                found = of_flags([each[explained][name] for each in results])
+                rows += [
+                    Row(
+                        label(name), self.named(explained, f"{order} AUC"), found.score("accuracy_auc", order),
+                        published_area(setting.options.data, compared, name, order), unit="",
+                    )
+                    for order in ORDERS
+                ]  # fmt: skip
         return rows
 
     def notes(self) -> list[str]:
@@ -79,19 +73,9 @@ class AccuracyStudy(TokenTMStudy):
         ]
 
     def figure(self, rows: Sequence[Row], results: Sequence[Result]) -> Figure:
-        from captum_ultra.insights.evaluation import curves_figure
+        """The accuracy at every step, of the class that is explained first."""
+        from captum_ultra.insights.faithfulness_curves import faithfulness_curves_figure
 
-        return curves_figure(self.curves(results), "share of black pixels")
-
-    def curves(self, results: Sequence[Result]) -> list[Row]:
-        """The accuracy at every step, in percent."""
-        rows = []
-        for explained in self.setting.explained:
-            for name in results[0][explained]:
-                for order in ORDERS:
-                    flags = torch.tensor([each[explained][name][order] for each in results], dtype=torch.float64)
-                    rows += [
-                        Row(label(name), self.named(explained, order), percent(bootstrap(column)), at=step)
-                        for step, column in zip(STEPS, flags.T, strict=True)
-                    ]
-        return rows
+        explained = self.setting.explained[0]
+        curves = {label(name): of_flags([each[explained][name] for each in results]) for name in results[0][explained]}
+        return faithfulness_curves_figure(curves, "accuracy", ORDERS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,20 +10,20 @@ from torch import Tensor
 from captum_ultra.experiments.evaluate.rows import Row, percent
 from captum_ultra.experiments.evaluate.set_scores import set_scores
 from captum_ultra.experiments.evaluate.token_tm.data import MASKS, Sample, mask_of
-from captum_ultra.experiments.evaluate.token_tm.measures import localized
+from captum_ultra.experiments.evaluate.token_tm.located import localized
 from captum_ultra.experiments.evaluate.token_tm.published import published_localization
 from captum_ultra.experiments.evaluate.token_tm.study import Result, TokenTMStudy, label
-from captum_ultra.experiments.intervals import Interval, bootstrap
+from captum_ultra.intervals import Interval, bootstrap
 
 __all__ = ["PROTOCOL", "LocalizationStudy", "localization_scores"]
 
 PROTOCOL = "foreground = map above its mean; pixel accuracy and mIoU over all pixels of the set, mAP the mean of images"
 
 
-def localization_scores(images: Sequence[Mapping[str, Result]], name: str) -> dict[str, Interval]:
-    """Pixel accuracy, mAP and mIoU of one method in percent, over images."""
-    found = set_scores([each[name]["confusion"] for each in images], 2)
-    precision = bootstrap(torch.tensor([each[name]["precision"] for each in images], dtype=torch.float64))
+def localization_scores(images: Sequence[Result]) -> dict[str, Interval]:
+    """Pixel accuracy, mAP and mIoU of one method in percent, over what was found of every image."""
+    found = set_scores([each["confusion"] for each in images], 2)
+    precision = bootstrap(torch.tensor([each["precision"] for each in images], dtype=torch.float64))
     scores = {"pixel accuracy": found["U.ACC"], "mAP": precision, "mIoU": found["U.mIoU"]}
     return {metric: percent(each) for metric, each in scores.items()}
 
@@ -49,11 +49,16 @@ class LocalizationStudy(TokenTMStudy):
         data, backbone = self.setting.options.data, self.setting.backbone
         rows = []
         for explained in self.setting.explained:
-            images = [each[explained] for each in results]
-            for name in images[0]:
-                for metric, found in localization_scores(images, name).items():
-                    known = published_localization(data, backbone, name, metric) if explained == "predicted" else None
-                    rows.append(Row(label(name), self.named(explained, metric), found, known))
+            compared = backbone if explained == "predicted" else None
+            for name in results[0][explained]:
+                found = localization_scores([each[explained][name] for each in results])
+                rows += [
+                    Row(
+                        label(name), self.named(explained, metric), measured,
+                        published_localization(data, compared, name, metric),
+                    )
+                    for metric, measured in found.items()
+                ]  # fmt: skip
         return rows
 
     def notes(self) -> list[str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.experiments.evaluate.token_tm.data import Sample
-from captum_ultra.experiments.evaluate.token_tm.measures import STEPS
 from captum_ultra.experiments.evaluate.token_tm.published import published_probability
+from captum_ultra.experiments.evaluate.token_tm.removal import STEPS, of_probabilities, probabilities_of
 from captum_ultra.experiments.evaluate.token_tm.study import Result, TokenTMStudy, label
-from captum_ultra.experiments.intervals import bootstrap
 
 __all__ = ["ProbabilityStudy"]
+
+_ORDER = "positive"
 
 
 class ProbabilityStudy(TokenTMStudy):
@@ -24,6 +24,7 @@ class ProbabilityStudy(TokenTMStudy):
     """
 
     title = "probability under perturbation"
+    orders = (_ORDER,)
 
     @property
     def protocol(self) -> str:
@@ -33,31 +34,25 @@ class ProbabilityStudy(TokenTMStudy):
         )
 
     def measure(self, x: Tensor, sample: Sample, logits: Tensor, number: int) -> Result:
-        before, result = logits.float().log_softmax(-1).cpu(), Result()
         by_class: dict[int, Result] = {}
-        for each, target in self.explained_classes(sample, logits).items():
+        for target in self.explained_classes(sample, logits).values():
             if target not in by_class:
-                after = {
-                    name: self.removed(x, found, ("positive",))["positive"][:, target].tolist()
-                    for name, found in self.maps(x, target, number)
+                maps = self.maps(x, target, number)
+                by_class[target] = {
+                    name: probabilities_of(self.removed(x, found, target), _ORDER) for name, found in maps
                 }
-                by_class[target] = {"log p": float(before[target]), "log p_k": after}
-            result[each] = by_class[target]
-        return result
+        return {each: by_class[target] for each, target in self.explained_classes(sample, logits).items()}
 
     def rows(self, results: Sequence[Result]) -> list[Row]:
-        options, backbone, rows = self.setting.options, self.setting.backbone, []
+        options, rows = self.setting.options, []
         for explained in self.setting.explained:
-            images = [each[explained] for each in results]
-            before = torch.tensor([each["log p"] for each in images], dtype=torch.float64)[:, None]
-            for name in images[0]["log p_k"]:
-                after = torch.tensor([each["log p_k"][name] for each in images], dtype=torch.float64)
-                values = {"AOPC": before.exp() - after.exp(), "log-odds": after - before}
-                for metric, each in values.items():
-                    compared = backbone if explained == "predicted" else None
-                    known = published_probability(options.data, compared, name, metric)
-                    found = bootstrap(each.mean(1))
-                    rows.append(Row(label(name), self.named(explained, metric), found, known, unit="", digits=3))
+            backbone = self.setting.backbone if explained == "predicted" else None
+            for name in results[0][explained]:
+                found = of_probabilities([each[explained][name] for each in results], _ORDER)
+                for metric, score in (("AOPC", "aopc"), ("log-odds", "log_odds")):
+                    known = published_probability(options.data, backbone, name, metric)
+                    measured = found.score(score, _ORDER)
+                    rows.append(Row(label(name), self.named(explained, metric), measured, known, unit="", digits=3))
         return rows
 
     def notes(self) -> list[str]:

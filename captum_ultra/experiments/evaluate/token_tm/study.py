@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from captum_ultra.attr.latents import LatentReader
@@ -26,10 +25,12 @@ from captum_ultra.experiments.evaluate.token_tm.maps import (
     random_map,
     try_makers,
 )
-from captum_ultra.experiments.evaluate.token_tm.measures import ORDERS, log_probabilities
 from captum_ultra.experiments.evaluate.token_tm.options import TokenTMOptions
 from captum_ultra.experiments.evaluate.token_tm.published import backbone_of
+from captum_ultra.experiments.evaluate.token_tm.removal import ORDERS, STEPS
 from captum_ultra.models.loader import LoadedModel
+from captum_ultra.perturbation.class_result import ClassPerturbationResult
+from captum_ultra.perturbation.class_test import ClassPerturbationTest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,12 +90,16 @@ class TokenTMStudy(Study[TokenTMOptions, TokenTMSetting]):
     takes: ClassVar[tuple[str, ...]] = CLASSES  # data sets
     explains: ClassVar[tuple[str, ...]] = ("predicted",)  # unless the options say otherwise
     needs_label: ClassVar[bool] = False
+    orders: ClassVar[tuple[str, ...]] = ORDERS  # in which pixels become black
 
     def __init__(self, setting: TokenTMSetting) -> None:
         super().__init__(setting)
         self.classifier = Classifier(setting.model)
         self.makers = self.makers_for(setting)
-        self.black = setting.prepare(torch.zeros(3, 1, 1))[0, :, :1, :1]
+        self.removal = ClassPerturbationTest(
+            setting.model, self.orders, STEPS, mean=setting.prepare.mean, std=setting.prepare.std,
+            forward=self.classifier,
+        )  # fmt: skip
 
     @classmethod
     def makers_for(cls, setting: TokenTMSetting) -> dict[str, MapMaker]:
@@ -142,9 +147,16 @@ class TokenTMStudy(Study[TokenTMOptions, TokenTMSetting]):
             yield name, make(x, target)
         yield RANDOM, random_map(x, self.setting.options.seed, number)
 
-    def removed(self, x: Tensor, found: Tensor, orders: Sequence[str] = ORDERS) -> dict[str, Tensor]:
-        """By order, log-probabilities [S, K] of the image as its pixels become black."""
-        return {order: log_probabilities(self.classifier, x, found, order, self.black) for order in orders}
+    def removed(self, x: Tensor, found: Tensor, target: int, label: int | None = None) -> ClassPerturbationResult:
+        """What becomes of one image as its pixels become black in the order of a map.
+
+        Args:
+            x: the input [1, 3, side, side].
+            found: the map [1, 1, side, side] of the class.
+            target: the class that is explained.
+            label: the true one, where it is known.
+        """
+        return self.removal.run(x, found, target, label)
 
     def named(self, explained: str, metric: str) -> str:
         """What a metric is called: with the class, where several are explained."""

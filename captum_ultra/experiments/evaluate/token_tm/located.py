@@ -1,8 +1,6 @@
-"""What one map of one image is worth, in plain numbers."""
+"""A map against the mask of an object, in plain numbers."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +8,7 @@ from torch import Tensor
 
 from captum_ultra.experiments.evaluate.study import Result
 
-__all__ = ["ORDERS", "STEPS", "area", "localized", "log_probabilities"]
-
-STEPS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
-ORDERS = ("negative", "positive")
+__all__ = ["localized"]
 
 
 def localized(found: Tensor, mask: Tensor) -> Result:
@@ -43,27 +38,3 @@ def _average_precision(scores: Tensor, positive: Tensor) -> float:
     hits, seen = hits[last], last.nonzero()[:, 0] + 1
     steps = hits.diff(prepend=hits.new_zeros(1))
     return float((hits / seen * steps).sum() / hits[-1])
-
-
-def log_probabilities(
-    classify: Callable[[Tensor], Tensor], x: Tensor, found: Tensor, order: str, black: Tensor
-) -> Tensor:
-    """Log-probabilities [S, K] of an image whose pixels become black step by step.
-
-    Args:
-        classify: inputs [B, 3, H, W] -> logits [B, K].
-        x: the input [1, 3, H, W].
-        found: the map [1, 1, H, W].
-        order: "positive" (the most important pixels first) or "negative" (the least important).
-        black: a black pixel as the model reads it, [3, 1, 1].
-    """
-    ranked = found.flatten().argsort(descending=order == "positive", stable=True)
-    rank = torch.empty_like(ranked).scatter_(0, ranked, torch.arange(len(ranked), device=ranked.device))
-    counts = torch.tensor([int(step * len(ranked)) for step in STEPS], device=rank.device)
-    gone = (rank < counts[:, None]).view(-1, 1, *x.shape[-2:])
-    return classify(torch.where(gone, black, x)).float().log_softmax(-1).cpu()
-
-
-def area(curves: Tensor) -> Tensor:
-    """The area [...] under curves [..., S] over the steps, by trapezoids."""
-    return torch.trapezoid(curves, torch.tensor(STEPS, dtype=curves.dtype), dim=-1)
