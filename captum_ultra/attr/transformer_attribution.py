@@ -26,7 +26,7 @@ class TransformerAttribution(RelevanceAttribution):
     Arguments as in :class:`captum_ultra.attr.class_attribution.ClassAttribution`.
 
     Source:
-        Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization (CVPR 2021), eqs. 13 and 14.
+        Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization (CVPR 2021), section 3.3.
 
     Example:
         >>> import torch

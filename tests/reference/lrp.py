@@ -1,20 +1,33 @@
 """Layer-wise relevance propagation written out: matrices of contributions, one sample, one output at a time.
 
 Nothing here is differentiated. Every rule shares out relevance by an explicit table of what each input
-contributes to each output; a whole vision transformer is run with all its tensors kept, and gone through
+contributes to each output; a whole transformer is run with all its tensors kept, and gone through
 backwards by hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tests.reference.lrp_models import PlainBlock, PlainViT
+from tests.reference.lrp_models import Affine, Block, Encoder, Patches, Reader
 
-__all__ = ["Explained", "add", "bounded", "explain_vit", "forward_vit", "linear", "mapped", "product", "total"]
+__all__ = [
+    "Explained",
+    "add",
+    "bounded",
+    "embed",
+    "explain",
+    "forward",
+    "linear",
+    "partial_lrp",
+    "product",
+    "total",
+    "transformer_attribution",
+]
 
 EPSILON = 1e-9
 
@@ -60,11 +73,9 @@ def total(x: Tensor, relevance: Tensor) -> Tensor:
 
 def add(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """A sum of two signals of one sample, of one shape: shares, then each scaled to |sum a| : |sum b|."""
-    shares = [torch.zeros_like(relevance), torch.zeros_like(relevance)]
-    for index in range(relevance.numel()):
-        pair = torch.stack([left.flatten()[index], right.flatten()[index]])
-        found = table(pair[None], relevance.flatten()[index][None])
-        shares[0].view(-1)[index], shares[1].view(-1)[index] = found
+    z = left + right
+    pushed = torch.where(z == 0, torch.inf, z + EPSILON * torch.sign(z))
+    shares = [left * relevance / pushed, right * relevance / pushed]
     sums = [share.sum() for share in shares]
     size = sums[0].abs() + sums[1].abs()
     scaled = []
@@ -79,15 +90,15 @@ def add(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]
 
 @dataclass
 class Explained:
-    """What LRP gives for one image.
+    """What LRP gives for one sample.
 
     Attributes:
-        pixels: [C, H, W].
+        pixels: [C, H, W], None for text.
         streams: relevance [n, d] of what enters each block.
         maps: relevance R_A [H, n, n] of each block's attention map.
     """
 
-    pixels: Tensor
+    pixels: Tensor | None
     streams: list[Tensor]
     maps: list[Tensor]
 
@@ -108,27 +119,28 @@ class _BlockRun:
     second_branch: Tensor
 
 
-def _run_block(block: PlainBlock, x: Tensor, heads: int) -> tuple[_BlockRun, Tensor]:
-    normed = block.first_norm(x)
-    q, k, v = (
-        part(normed).unflatten(-1, (heads, -1)).transpose(0, 1) for part in (block.query, block.key, block.value)
-    )
+def _run_block(block: Block, x: Tensor, heads: int) -> tuple[_BlockRun, Tensor]:
+    normed = x if block.post_norm else block.first_norm(x)
+    layers = (block.query, block.key, block.value)
+    q, k, v = (layer(normed).unflatten(-1, (heads, -1)).transpose(0, 1) for layer in layers)
     maps = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, -1)
     mixed = (maps @ v).transpose(0, 1).flatten(1)
-    branch = block.out(mixed)
+    branch = block.out(mixed) * block.scales[0]
     middle = x + branch
-    second_normed = block.second_norm(middle)
+    middle = block.first_norm(middle) if block.post_norm else middle
+    second_normed = middle if block.post_norm else block.second_norm(middle)
     hidden = block.activation(block.first(second_normed))
-    second_branch = block.second(hidden)
+    second_branch = block.second(hidden) * block.scales[1]
+    output = middle + second_branch
     kept = _BlockRun(x, normed, q, k, v, maps, mixed, branch, middle, second_normed, hidden, second_branch)
-    return kept, middle + second_branch
+    return kept, block.second_norm(output) if block.post_norm else output
 
 
 def _rows(weight: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
     return torch.stack([linear(weight, x[i], relevance[i]) for i in range(len(x))])
 
 
-def _block_back(block: PlainBlock, run: _BlockRun, relevance: Tensor) -> tuple[Tensor, Tensor]:
+def _block_back(block: Block, run: _BlockRun, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Relevance of a block's input [n, d] and of its maps [H, n, n]."""
     of_middle, of_branch = add(run.middle, run.second_branch, relevance)
     of_hidden = _rows(block.second.weight, run.hidden, of_branch)
@@ -147,54 +159,89 @@ def _block_back(block: PlainBlock, run: _BlockRun, relevance: Tensor) -> tuple[T
     return of_x, torch.stack(of_maps)
 
 
-def forward_vit(vit: PlainViT, image: Tensor) -> tuple[Tensor, list[_BlockRun], list[Tensor]]:
-    """The output [K] for an image [C, H, W], the blocks' tensors, and what each classifier gave."""
-    size = vit.patches.shape[-1]
+def _read(reader: Reader, normed: Tensor) -> list[Tensor]:
+    """What goes into each layer of a reader, and its scores last."""
+    kept = [normed[list(reader.tokens)].mean(0)]
+    for index, layer in enumerate(reader.layers):
+        x = layer(kept[-1])
+        kept.append(x if index + 1 == len(reader.layers) else reader.between(x))
+    return kept
+
+
+def _read_back(reader: Reader, kept: list[Tensor], normed: Tensor, relevance: Tensor) -> Tensor:
+    """Relevance of scores [K] -> of tokens [n, d]."""
+    for layer, x in zip(reversed(reader.layers), reversed(kept[:-1]), strict=True):
+        relevance = linear(layer.weight, x, relevance)
+    found, tokens = torch.zeros_like(normed), list(reader.tokens)
+    for channel in range(normed.shape[1]):
+        found[tokens, channel] = total(normed[tokens, channel] / len(tokens), relevance[channel])
+    return found
+
+
+def embed(patches: Patches, image: Tensor) -> Tensor:
+    """An image [C, H, W] as the tokens [n, d] that enter the first block."""
+    size = patches.weight.shape[-1]
     cut = image.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4).flatten(0, 1)
-    tokens = cut.flatten(1) @ vit.patches.flatten(1).T
-    tokens = tokens if vit.patch_bias is None else tokens + vit.patch_bias
-    x = vit.before(torch.cat([vit.prefix, tokens]) + vit.positions)
+    tokens = Affine(patches.weight.flatten(1), patches.bias)(cut.flatten(1))
+    return patches.before(torch.cat([patches.prefix, tokens]) + patches.positions)
+
+
+def forward(encoder: Encoder, x: Tensor) -> tuple[Tensor, list[_BlockRun], Tensor, list[list[Tensor]]]:
+    """Class scores [K] of the tokens [n, d] that enter the first block, and everything on the way."""
     runs = []
-    for block in vit.blocks:
-        run, x = _run_block(block, x, vit.heads)
+    for block in encoder.blocks:
+        run, x = _run_block(block, x, encoder.heads)
         runs.append(run)
-    normed = vit.norm(x)
-    scores = [classify(normed[index]) for index, classify in enumerate(vit.classifiers)]
-    return vit.after(torch.stack(scores).mean(0)), runs, [normed, *scores]
+    normed = encoder.norm(x)
+    read = [_read(reader, normed) for reader in encoder.readers]
+    return torch.stack([kept[-1] for kept in read]).mean(0), runs, normed, read
 
 
 @torch.no_grad()
-def explain_vit(vit: PlainViT, image: Tensor, target: int) -> Explained:
-    """LRP of one output for one image [C, H, W]."""
-    _, runs, (normed, *scores) = forward_vit(vit, image)
-    seed = torch.zeros_like(scores[0])
+def explain(encoder: Encoder, sample: Tensor, target: int) -> Explained:
+    """LRP of one class score for an image [C, H, W], or for the tokens [n, d] that enter the first block."""
+    x = sample if encoder.patches is None else embed(encoder.patches, sample)
+    scores, runs, normed, read = forward(encoder, x)
+    seed = torch.zeros_like(scores)
     seed[target] = 1
-    seeds = add(*scores, seed) if len(scores) == 2 else (seed,)
-    relevance = torch.zeros_like(normed)
-    for index, (classify, part) in enumerate(zip(vit.classifiers, seeds, strict=True)):
-        relevance[index] = linear(classify.weight, normed[index], part)
+    seeds = add(read[0][-1], read[1][-1], seed) if len(read) == 2 else (seed,)
+    parts = zip(encoder.readers, read, seeds, strict=True)
+    relevance = sum(_read_back(reader, kept, normed, part) for reader, kept, part in parts)
     streams, maps = [], []
-    for block, run in zip(reversed(vit.blocks), reversed(runs), strict=True):
+    for block, run in zip(reversed(encoder.blocks), reversed(runs), strict=True):
         relevance, of_maps = _block_back(block, run, relevance)
         streams.insert(0, relevance)
         maps.insert(0, of_maps)
-    return Explained(_pixels(vit, image, relevance[len(vit.prefix) :]), streams, maps)
+    pixels = None
+    if encoder.patches is not None:
+        pixels = _pixels(encoder.patches, sample, relevance[len(encoder.patches.prefix) :])
+    return Explained(pixels, streams, maps)
 
 
-def _pixels(vit: PlainViT, image: Tensor, relevance: Tensor) -> Tensor:
+def _pixels(patches: Patches, image: Tensor, relevance: Tensor) -> Tensor:
     """Relevance of patch tokens [P, d] -> of pixels, one patch at a time."""
-    size, found = vit.patches.shape[-1], torch.zeros_like(image)
+    size, found = patches.weight.shape[-1], torch.zeros_like(image)
     low, high = image.min(), image.max()
     columns = image.shape[2] // size
     for index in range(len(relevance)):
         top, left = index // columns * size, index % columns * size
         where = (slice(None), slice(top, top + size), slice(left, left + size))
-        patch = image[where]
-        shares = bounded(vit.patches.flatten(1), patch.flatten(), low, high, relevance[index])
-        found[where] = shares.view_as(patch)
+        shares = bounded(patches.weight.flatten(1), image[where].flatten(), low, high, relevance[index])
+        found[where] = shares.view_as(image[where])
     return found
 
 
-def mapped(vit: PlainViT, explained: Explained, block: int) -> Tensor:
-    """Partial LRP: the class token's row of R_A, positive parts, averaged over heads [n]."""
-    return explained.maps[block][:, 0].clamp(min=0).mean(0)
+def partial_lrp(explained: Explained, readout: Sequence[int]) -> Tensor:
+    """Positive parts of the readout's rows of the last R_A, averaged over heads and readout [n]."""
+    return torch.stack([explained.maps[-1][:, token].clamp(min=0).mean(0) for token in readout]).mean(0)
+
+
+def transformer_attribution(
+    explained: Explained, gradients: Sequence[Tensor], readout: Sequence[int], start: int = 1
+) -> Tensor:
+    """The readout's rows [n] of the product of C_b = I + mean_h relu(dA * R_A), dA [H, n, n] of each block."""
+    matrix = torch.eye(gradients[0].shape[-1], dtype=gradients[0].dtype)
+    for of_map, gradient in list(zip(explained.maps, gradients, strict=True))[start:]:
+        weighted = torch.stack([torch.relu(r * g) for r, g in zip(of_map, gradient, strict=True)])
+        matrix = matrix + weighted.mean(0) @ matrix
+    return torch.stack([matrix[token] for token in readout]).mean(0)

@@ -10,7 +10,7 @@ __all__ = ["renormalised_shares"]
 
 
 def renormalised_shares(relevance: Tensor, left: Tensor, right: Tensor, samples: int | None) -> tuple[Tensor, Tensor]:
-    """The shares of two summands, weighed by the size of their total (Chefer et al. CVPR 2021, eq. 9 and 10).
+    """The shares of two summands, weighed by the size of their total (Chefer et al. CVPR 2021, section 3.2).
 
     ``a = x R / (x + y)`` and ``b = y R / (x + y)`` may cancel in large numbers. Each is scaled so that
     their sums stand to each other as |sum a| to |sum b|, and add up to the relevance.

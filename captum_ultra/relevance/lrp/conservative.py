@@ -1,6 +1,6 @@
 """Gradient times input in a graph where attention and the scale of normalisations are constants.
 
-Ali et al. (ICML 2022, sections 4 and 5): the gradient through a softmax and through the standard deviation of
+Ali et al. (ICML 2022, section 4): the gradient through a softmax and through the standard deviation of
 a LayerNorm breaks the conservation of relevance. Taken as constants, an attention mixes values with fixed
 weights and a normalisation is a linear map; everything else keeps its ordinary gradient.
 """

@@ -88,6 +88,8 @@ class RuleInterceptor(TorchFunctionMode):
             return func(*args, **kwargs)
         op = Operation(func, args, kwargs, self._model)
         if not op.signals:
+            if not any(each.requires_grad for each in tensors_in((args, kwargs))):
+                return func(*args, **kwargs)  # among them torch.no_grad, which must keep its effect
             with torch.no_grad():  # what depends on trainable parameters alone is a constant
                 return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
@@ -98,7 +100,8 @@ class RuleInterceptor(TorchFunctionMode):
             result = self._in_place(op) if _changes_in_place(op) else self._ruled(op)
         except UnsupportedModelError as error:
             raise Refused(error) from None
-        self._learn((result, args[:1]))
+        changed = next(tensors_in(args[:1]), None)
+        self._learn((result, changed, getattr(changed, "_base", None)))
         return result
 
     def _in_place(self, op: Operation) -> Tensor:

@@ -131,6 +131,31 @@ def test_fused_models_are_explained_like_eager_ones(names: tuple[str, str]) -> N
         )
 
 
+def test_padded_text_and_timms_own_softmax_are_explained_like_fused_attention() -> None:
+    case = case_named("timm-vit")
+    model, images = case.model(torch.float64), case.inputs(torch.float64)
+    fused = input_relevance(model, model, images, lambda output: output[:, 1])
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    eager = input_relevance(model, model, images, lambda output: output[:, 1])
+    torch.testing.assert_close(fused, eager, rtol=1e-6, atol=1e-9)
+    found = []
+    for name in ("hf-BertModel-sdpa", "hf-BertModel-eager"):
+        case = case_named(name)
+        model, ids = case.model(torch.float64), case.inputs()
+        mask = torch.ones_like(ids)
+        mask[0, 5:] = 0
+
+        def run() -> object:
+            return model(ids, attention_mask=mask)  # noqa: B023
+
+        blocks = list(model.get_submodule(case.blocks))
+        found.append(stream_relevance(run, model, blocks, lambda output: output.pooler_output[:, 1]))
+    torch.testing.assert_close(found[0].relevance, found[1].relevance, rtol=1e-6, atol=1e-9)
+    assert found[0].relevance[0, :5].any() and not found[0].relevance[0, 5:].any()
+    torch.testing.assert_close(found[0].maps[1].row(2), found[1].maps[1].row(2), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_multi_head_attention_is_seen_inside(need_weights: bool) -> None:
     """torch's function computes softmax and products itself where weights are asked for."""
