@@ -101,7 +101,7 @@ def max_sensitivity(
     together = None if internal_batch_size is None else min(internal_batch_size, len(inputs) * n_perturb_samples)
     per_sample = {name: arguments.pop(name) for name in _PER_SAMPLE if name in arguments}
     # Captum copies its keyword arguments deeply, which would part a block given as ``layer`` from its model.
-    bound = partial(_finite, attribute, arguments)
+    bound = partial(_explained, attribute, arguments)
     found = sensitivity_max(
         bound, inputs, perturb_func=partial(_add_noise, generators, perturb_radius),
         n_perturb_samples=n_perturb_samples, max_examples_per_batch=together, **per_sample,
@@ -127,12 +127,15 @@ def _check(inputs: Tensor, radius: float, samples: int, together: int | None) ->
         raise ValueError(f"internal_batch_size ({together}) must be at least the size of the batch, {len(inputs)}")
 
 
-def _finite(attribute: Callable[..., Any], arguments: dict[str, Any], inputs: Any, **per_sample: Any) -> Any:
-    maps = attribute(inputs, **arguments, **per_sample)
-    for each in maps if isinstance(maps, tuple) else (maps,):
-        if not bool(each.isfinite().all()):
-            raise ValueError("a map holds values that are not finite; its sensitivity is not defined")
-    return maps
+def _explained(attribute: Callable[..., Any], arguments: dict[str, Any], inputs: Any, **per_sample: Any) -> Any:
+    """Maps as Captum needs them; it gives, and wants back, a tuple of the clean ones and a tensor of the changed."""
+    maps = attribute(inputs[0] if isinstance(inputs, tuple) else inputs, **arguments, **per_sample)
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"the explanation of a tensor must be a tensor [B, ...], got {type(maps).__name__}")
+    if not bool(maps.isfinite().all()):
+        raise ValueError("a map holds values that are not finite; its sensitivity is not defined")
+    maps = maps.detach().contiguous()
+    return (maps,) if isinstance(inputs, tuple) else maps
 
 
 def _add_noise(generators: list[torch.Generator], radius: float, repeated: Tensor) -> Tensor:
