@@ -23,9 +23,10 @@ from captum_ultra.data.shapes import OUTLINES
 
 __all__ = ["ObjectScene", "ObjectScenes", "render_object_scene"]
 
-_AREA = (0.06, 0.13)  # of the object and of every blob, in units of the image's area
-_MARGIN = 0.22  # of the object's centre to the border: at most the tips of a large shape are cut
-_BLOBS = (2, 3)
+_AREA = (0.08, 0.16)  # of the object and of every blob, in units of the image's area
+_MARGIN = 0.25  # of the object's centre to the border: at most the tips of a large shape are cut
+BLOBS = (1, 3)
+_SWING = (0.03, 0.12)  # of the textures: weaker than those of Scenes, so that a small model learns in minutes
 _STREAM = 2  # not the streams of Scenes
 
 # In units of the squared radius. Equal areas, so that the size does not tell the class.
@@ -57,7 +58,14 @@ class ObjectScene:
 
 
 def render_object_scene(
-    seed: int, index: int, size: int = 64, *, split: str = "held_out", shape: str | None = None, present: bool = True
+    seed: int,
+    index: int,
+    size: int = 64,
+    *,
+    split: str = "held_out",
+    blobs: tuple[int, int] = BLOBS,
+    shape: str | None = None,
+    present: bool = True,
 ) -> ObjectScene:
     """Render scene ``index`` of a seed.
 
@@ -66,6 +74,7 @@ def render_object_scene(
         index: which scene of the stream, a non-negative integer.
         size: height and width in pixels.
         split: "train" or "held_out"; no scene of one is a scene of the other.
+        blobs: fewest and most blobs.
         shape: another shape in place of the one drawn; all else stays as it is.
         present: False to leave the object out; what lies behind it shows, and all else stays as it is.
 
@@ -73,7 +82,7 @@ def render_object_scene(
         An :class:`ObjectScene` of ``size`` x ``size`` pixels.
 
     Raises:
-        ValueError: for a negative seed or index, an unknown split or shape, or a size too small.
+        ValueError: for a negative seed or index, an unknown split or shape, an impossible range, or a size too small.
 
     Example:
         >>> scene = render_object_scene(seed=0, index=3)
@@ -83,16 +92,16 @@ def render_object_scene(
         >>> torch.equal(scene.image[:, ~scene.mask], without.image[:, ~scene.mask])
         True
     """
-    _check(seed, index, size, split, shape)
+    _check(seed, index, size, split, blobs, shape)
     rng = np.random.default_rng([SPLITS.index(split), seed, index, _STREAM])
     drawn = SHAPES[int(rng.integers(len(SHAPES)))]
     name = drawn if shape is None else shape
     x, y = pixel_grid(size)
     mask = _object(rng, x, y, name)
-    instances, regions = _blobs(rng, x, y)
+    instances, regions = _blobs(rng, x, y, blobs)
     if present:
         instances[mask] = 1
-    image = paint(rng, x, y, instances, regions)
+    image = paint(rng, x, y, instances, regions, _SWING)
     return ObjectScene(torch.from_numpy(image), SHAPES.index(name), torch.from_numpy(instances == 1), name)
 
 
@@ -104,6 +113,7 @@ class ObjectScenes(Dataset[ObjectScene]):
         seed: the stream, as in :func:`render_object_scene`.
         size: height and width in pixels.
         split: "train" or "held_out".
+        blobs: fewest and most blobs behind the object.
 
     Raises:
         ValueError: for a length below 1; IndexError for a scene beyond the length.
@@ -114,11 +124,13 @@ class ObjectScenes(Dataset[ObjectScene]):
         (2, True)
     """
 
-    def __init__(self, length: int, seed: int = 0, size: int = 64, *, split: str = "held_out") -> None:
+    def __init__(
+        self, length: int, seed: int = 0, size: int = 64, *, split: str = "held_out", blobs: tuple[int, int] = BLOBS
+    ) -> None:
         if length < 1:
             raise ValueError(f"length is {length}; ask for at least one scene")
-        _check(seed, 0, size, split, None)
-        self.length, self.seed, self.size, self.split = length, seed, size, split
+        _check(seed, 0, size, split, blobs, None)
+        self.length, self.seed, self.size, self.split, self.blobs = length, seed, size, split, blobs
 
     def __len__(self) -> int:
         return self.length
@@ -126,7 +138,7 @@ class ObjectScenes(Dataset[ObjectScene]):
     def __getitem__(self, index: int) -> ObjectScene:
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
-        return render_object_scene(self.seed, index, self.size, split=self.split)
+        return render_object_scene(self.seed, index, self.size, split=self.split, blobs=self.blobs)
 
 
 def _object(rng: np.random.Generator, x: Floats, y: Floats, name: str) -> NDArray[np.bool_]:
@@ -139,10 +151,10 @@ def _object(rng: np.random.Generator, x: Floats, y: Floats, name: str) -> NDArra
     return OUTLINES[name](cos * dx + sin * dy, cos * dy - sin * dx)
 
 
-def _blobs(rng: np.random.Generator, x: Floats, y: Floats) -> tuple[NDArray[np.int64], int]:
+def _blobs(rng: np.random.Generator, x: Floats, y: Floats, blobs: tuple[int, int]) -> tuple[NDArray[np.int64], int]:
     """Regions [H, W], 0 for the background and 2, 3, ... for the blobs; how many there are, the object's included."""
     instances = np.zeros((y.size, x.size), dtype=np.int64)
-    count = int(rng.integers(_BLOBS[0], _BLOBS[1] + 1))
+    count = int(rng.integers(blobs[0], blobs[1] + 1))
     for region in range(2, count + 2):
         centre_x, centre_y = rng.uniform(0.1, 0.9, 2)
         inside = _blob(rng, x - np.float32(centre_x), y - np.float32(centre_y))
@@ -169,12 +181,14 @@ def _radius(wave: NDArray[np.float64], angle: NDArray[np.floating]) -> NDArray[n
     return np.maximum(total, 0.1)
 
 
-def _check(seed: int, index: int, size: int, split: str, shape: str | None) -> None:
+def _check(seed: int, index: int, size: int, split: str, blobs: tuple[int, int], shape: str | None) -> None:
     if seed < 0 or index < 0:
         raise ValueError(f"seed {seed} and index {index} must not be negative")
     if size < 16:
         raise ValueError(f"size is {size}; objects need an image of at least 16 x 16 pixels")
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(map(repr, SPLITS))}")
+    if not 0 <= blobs[0] <= blobs[1]:
+        raise ValueError(f"blobs is {blobs}; give the fewest and the most, at least 0")
     if shape is not None and shape not in SHAPES:
         raise ValueError(f"shape is {shape!r}; it must be one of {', '.join(map(repr, SHAPES))}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["paint", "pixel_grid"]
 
-_CONTRAST = 0.25  # between the mean colours of two regions; textures swing by 0.2 to 0.4 about theirs
+_CONTRAST = 0.25  # between the mean colours of two regions
 
 Floats = NDArray[np.float32]
 
@@ -23,7 +23,14 @@ def pixel_grid(size: int) -> tuple[Floats, Floats]:
     return centres[None, :], centres[:, None]
 
 
-def paint(rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.int64], regions: int) -> Floats:
+def paint(
+    rng: np.random.Generator,
+    x: Floats,
+    y: Floats,
+    instances: NDArray[np.int64],
+    regions: int,
+    swing: tuple[float, float] = (0.2, 0.4),
+) -> Floats:
     """The image [3, H, W]: every region is a colour, plus a two-wave texture, times a linear shading.
 
     Args:
@@ -32,6 +39,7 @@ def paint(rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.
         y: the rows' places [H, 1].
         instances: the number of every pixel's region [H, W].
         regions: how many regions there are, those without a pixel included.
+        swing: how far a texture takes the colour from its mean, at least and at most.
 
     Returns:
         float32 [3, H, W], RGB in [0, 1].
@@ -44,7 +52,7 @@ def paint(rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.
     colours = _palette(rng, regions)
     texture, shading = _texture(rng, x, y, instances, regions), _shading(rng, x, y, instances, regions)
     tint = rng.standard_normal((regions, 3))
-    tint *= rng.uniform(0.2, 0.4, (regions, 1)) / np.linalg.norm(tint, axis=1, keepdims=True)
+    tint *= rng.uniform(*swing, (regions, 1)) / np.linalg.norm(tint, axis=1, keepdims=True)
     picture = (colours[instances] + tint[instances] * texture[..., None]) * shading[..., None]
     picture += 0.02 * rng.standard_normal(picture.shape)
     return np.ascontiguousarray(picture.clip(0, 1).transpose(2, 0, 1), dtype=np.float32)
