@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_ultra.experiments.evaluate.set_scores import set_scores
 from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of
+from captum_ultra.experiments.evaluate.ultra.set_scores import set_scores
 from captum_ultra.metrics import MatchedSegmentation
 
 CLASSES = 4

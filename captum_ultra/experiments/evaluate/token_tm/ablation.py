@@ -10,9 +10,9 @@ from captum_ultra.data.class_samples import LocalisationSample
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.experiments.evaluate.token_tm.accuracy import PROTOCOL as AREAS
 from captum_ultra.experiments.evaluate.token_tm.data import EITHER, Sample
+from captum_ultra.experiments.evaluate.token_tm.data import MASKS as WITH_MASKS
 from captum_ultra.experiments.evaluate.token_tm.localization import PROTOCOL as MASKS
-from captum_ultra.experiments.evaluate.token_tm.localization import localization_scores
-from captum_ultra.experiments.evaluate.token_tm.located import localized
+from captum_ultra.experiments.evaluate.token_tm.located import located, of_located
 from captum_ultra.experiments.evaluate.token_tm.maps import MapMaker, ablation_makers
 from captum_ultra.experiments.evaluate.token_tm.options import TokenTMOptions
 from captum_ultra.experiments.evaluate.token_tm.published import published_ablation
@@ -43,7 +43,9 @@ class AblationStudy(TokenTMStudy):
 
     @property
     def protocol(self) -> str:
-        return f"the {' and the '.join(self.setting.explained)} class; {MASKS}; {AREAS}"
+        measured = [MASKS] if self.setting.options.data in WITH_MASKS else []
+        measured += [AREAS] if self.setting.data.classes else []
+        return "; ".join([f"the {' and the '.join(self.setting.explained)} class", *measured])
 
     def measure(self, x: Tensor, sample: Sample, logits: Tensor, number: int) -> Result:
         return {
@@ -53,7 +55,7 @@ class AblationStudy(TokenTMStudy):
 
     def _cell(self, x: Tensor, sample: Sample, target: int, found: Tensor) -> Result:
         """What the data set allows to measure of one map."""
-        cell = Result(located=localized(found, sample.mask)) if isinstance(sample, LocalisationSample) else Result()
+        cell = Result(located=located(found, sample.mask)) if isinstance(sample, LocalisationSample) else Result()
         if sample.label is not None:
             cell["right"] = flags_of(self.removed(x, found, target, sample.label))
         return cell
@@ -80,7 +82,7 @@ class AblationStudy(TokenTMStudy):
 def _scores(cells: Sequence[Result]) -> Iterator[tuple[str, Interval, str]]:
     """Metric, value and unit of one row of the ablation, of what was measured of all images."""
     if "located" in cells[0]:
-        for metric, measured in localization_scores([cell["located"] for cell in cells]).items():
+        for metric, measured in of_located([cell["located"] for cell in cells]).items():
             yield metric, measured, "%"
     if "right" in cells[0]:
         found = of_flags([cell["right"] for cell in cells])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_ultra.data.samples import IGNORE
-from captum_ultra.experiments.evaluate.set_scores import Entries
+from captum_ultra.experiments.evaluate.ultra.set_scores import Entries
 from captum_ultra.metrics.matching import class_confusion, contingency, match_clusters
 
 __all__ = ["confusion_of"]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from captum_ultra.attr.scores import Score
 from captum_ultra.experiments.evaluate.rows import Row, percent
-from captum_ultra.experiments.evaluate.set_scores import Entries, set_scores
 from captum_ultra.experiments.evaluate.ultra.confusions import confusion_of
 from captum_ultra.experiments.evaluate.ultra.published import published_segmentation
+from captum_ultra.experiments.evaluate.ultra.set_scores import Entries, set_scores
 from captum_ultra.experiments.evaluate.ultra.study import Result, UltraSetting, UltraStudy
 from captum_ultra.segmentation import LatentTokenSegmenter, Segmentation, SegmentationRule, gt_unique
 
