@@ -6,14 +6,14 @@ it. A bias takes none, so that the sum over the inputs is the sum over the outpu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from captum_ultra.relevance.lrp.division import safe_divide
 
-__all__ = ["Bilinear", "bounded_shares", "pull", "weighted_shares"]
+__all__ = ["Bilinear", "bounded_shares", "weighted_shares"]
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,9 +37,8 @@ def weighted_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Te
         (tensor([[0.2500, 0.0000, 0.7500]]),)
     """
     weight = weight.to(x.dtype)
-    up, down = (x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))
-    share = safe_divide(relevance, function(*up) + function(*down))
-    return (sum(part * pull(function, part, by, share) for part, by in (up, down)),)  # type: ignore[return-value]
+    signs = [(x.clamp(min=0), weight.clamp(min=0), 1), (x.clamp(max=0), weight.clamp(max=0), 1)]
+    return (_shares(function, relevance, signs),)
 
 
 def bounded_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Tensor) -> tuple[Tensor]:
@@ -67,13 +66,18 @@ def bounded_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Ten
     flat = x.flatten(1)
     edges = (-1,) + (1,) * (x.dim() - 1)
     low, high = flat.amin(1).view(edges).expand_as(x), flat.amax(1).view(edges).expand_as(x)
-    terms = (x, weight, 1), (low, weight.clamp(min=0), -1), (high, weight.clamp(max=0), -1)
-    share = safe_divide(relevance, sum(sign * function(part, by) for part, by, sign in terms))  # type: ignore[arg-type]
-    return (sum(sign * part * pull(function, part, by, share) for part, by, sign in terms),)  # type: ignore[return-value]
+    terms = [(x, weight, 1), (low, weight.clamp(min=0), -1), (high, weight.clamp(max=0), -1)]
+    return (_shares(function, relevance, terms),)
 
 
-def pull(function: Bilinear, x: Tensor, weight: Tensor, cotangent: Tensor) -> Tensor:
-    """The gradient of f(x, w) with respect to x, for a cotangent of f."""
+def _shares(function: Bilinear, relevance: Tensor, terms: Sequence[tuple[Tensor, Tensor, int]]) -> Tensor:
+    """Relevance shared out by the contributions of ``z = sum of sign * f(x, w)`` over the terms (x, w, sign)."""
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(function(x, weight), x, cotangent)[0]
+        parts = [part.detach().requires_grad_() for part, _, _ in terms]
+        z = sum(sign * function(part, weight) for part, (_, weight, sign) in zip(parts, terms, strict=True))
+        assert isinstance(z, Tensor)
+        gradients = torch.autograd.grad(z, parts, safe_divide(relevance, z.detach()))
+    found = torch.zeros_like(parts[0])
+    for part, gradient in zip(parts, gradients, strict=True):
+        found.addcmul_(part.detach(), gradient)
+    return found.detach()
