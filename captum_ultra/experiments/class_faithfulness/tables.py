@@ -1,0 +1,85 @@
+"""The tables of the study, in Markdown, and the same numbers as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from captum_ultra.attr.methods import METHODS
+from captum_ultra.experiments.class_faithfulness.maps import LABELS
+from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE, Score
+from captum_ultra.experiments.class_faithfulness.similarity import rank_correlation
+from captum_ultra.experiments.class_faithfulness.study import Faithfulness
+from captum_ultra.intervals import Interval
+
+__all__ = ["Numbers", "agreement_table", "markdown", "measure", "plain", "score_table"]
+
+Numbers = Mapping[str, Mapping[str, Interval]]
+"""By the name of a map and the title of a score."""
+
+
+def measure(study: Faithfulness, names: Sequence[str]) -> Numbers:
+    """Every score of every map."""
+    return {
+        name: {score.title: score.measure(study, name) for score in (*WHERE, *REMOVAL, *PROBABILITY)} for name in names
+    }
+
+
+def score_table(numbers: Numbers, scores: Sequence[Score]) -> str:
+    """One row a map, one column a score: mean and 95 % interval; the best of the methods in bold, controls apart."""
+    best = {
+        score.title: max(
+            (name for name in numbers if name in METHODS and score.sign),
+            key=lambda name, score=score: score.sign * numbers[name][score.title].mean,  # type: ignore[misc]
+            default="",
+        )
+        for score in scores
+    }
+    rows = []
+    for name, found in numbers.items():
+        texts = [score.text(found[score.title]) for score in scores]
+        bold = [name == best[score.title] for score in scores]
+        rows.append([LABELS[name], *(f"**{text}**" if each else text for text, each in zip(texts, bold, strict=True))])
+    arrows = {1: " ↑", -1: " ↓", 0: ""}
+    return markdown(["map", *(score.title + arrows[score.sign] for score in scores)], rows)
+
+
+def agreement_table(numbers: Numbers, scores: Sequence[Score]) -> str:
+    """Rank correlation between the orders into which two scores put the methods; controls do not count.
+
+    Scores of which less is better are turned round: 1 means that two scores prefer the same methods.
+    """
+    methods = [name for name in numbers if name in METHODS]
+    values = {
+        score.title: score.sign * torch.tensor([numbers[name][score.title].mean for name in methods])
+        for score in scores
+    }
+    rows = [
+        [title, *(f"{rank_correlation(one, other):+.2f}" for other in values.values())] for title, one in values.items()
+    ]
+    return markdown(["", *values], rows)
+
+
+def plain(numbers: Numbers) -> dict[str, dict[str, list[float | None]]]:
+    """[mean, low, high] as JSON has it; NaN becomes None."""
+    return {name: {title: listed(interval) for title, interval in found.items()} for name, found in numbers.items()}
+
+
+def listed(interval: Interval) -> list[float | None]:
+    """An interval as JSON has it."""
+    return [each if each == each else None for each in (interval.mean, interval.low, interval.high)]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table.
+
+    Example:
+        >>> print(markdown(["map", "mIoU"], [["GAE", "61.6"]]))
+        | map | mIoU |
+        |---|---|
+        | GAE | 61.6 |
+    """
+    lines = [header, *rows]
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "---|" * len(header), *text[1:]])
