@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["curve_axes", "faithfulness_curves_figure", "orders_figure"]
 
 _GREY = (0.45, 0.45, 0.45)  # the control is no competitor
+_SHADE = 0.18  # of a band
+_FEW = 4  # methods; the bands of more hide each other unless they are paler
 _TITLES = {
     "positive": "most relevant removed first\n(lower is better)",
     "negative": "least relevant removed first\n(higher is better)",
@@ -83,6 +85,7 @@ def faithfulness_curves_figure(
     if quantity is None:
         quantity = "probability" if any(each.labels is None for each in results.values()) else "accuracy"
     colors = label_colors(len(results)) / 255
+    shade = _SHADE if len(results) <= _FEW else _SHADE / 2
     figure, panels = _figure(len(orders))
     for axes, order in zip(panels, orders, strict=True):
         control = _CONTROLS.get(order)
@@ -90,7 +93,7 @@ def faithfulness_curves_figure(
             _draw(axes, first.curve(quantity, control), _GREY, "--", "random order")
         for number, (name, result) in enumerate(results.items()):
             style = _STYLES[number // 8 % len(_STYLES)]  # eight colours are told apart by everybody
-            _draw(axes, result.curve(quantity, order), tuple(colors[number % 8]), style, name)
+            _draw(axes, result.curve(quantity, order), tuple(colors[number % 8]), style, name, shade)
         _finish(axes, quantity)
         axes.set_title(_TITLES.get(order, _ORDERS.get(order, order)) if quantity in _UNITS else _ORDERS[order])
     panels[0].set_ylabel(_AXES[quantity])
@@ -164,10 +167,12 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, panels, squeeze=False, sharey=True)[0])
 
 
-def _draw(axes: Axes, curve: Curve, color: tuple[float, ...], style: str, label: str) -> None:
+def _draw(
+    axes: Axes, curve: Curve, color: tuple[float, ...], style: str, label: str, shade: float = _SHADE
+) -> None:  # fmt: skip
     axes.plot(curve.steps, curve.mean.tolist(), color=color, linestyle=style, linewidth=1.3, label=label)
     if not bool(curve.low.isnan().any()):
-        axes.fill_between(curve.steps, curve.low.tolist(), curve.high.tolist(), color=color, alpha=0.18, linewidth=0)
+        axes.fill_between(curve.steps, curve.low.tolist(), curve.high.tolist(), color=color, alpha=shade, linewidth=0)
 
 
 def _finish(axes: Axes, quantity: str) -> None:

@@ -108,7 +108,7 @@ class ClassCurveMetric(Metric):
         if isinstance(self.curves, Tensor):
             return self.curves.double()
         empty = torch.empty(0, len(self.steps), dtype=torch.float64)
-        return torch.cat([*self.curves]).double() if self.curves else empty
+        return torch.cat(self.curves).double() if self.curves else empty
 
     def _check_scores(self, scores: Tensor, target: Tensor, clean: Tensor | None = None) -> None:
         """[B, S, K] for the steps, classes [B], and [B, K] for the whole images."""

@@ -162,11 +162,11 @@ class LocalizationScore(Metric):
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         """Confusions [N, 2, 2] and average precisions [N]; one tensor each after ranks were joined."""
-        confusions, precisions = (
-            each if isinstance(each, Tensor) else torch.cat([empty, *each])
-            for each, empty in ((self.confusions, torch.empty(0, 2, 2).long()), (self.precisions, torch.empty(0)))
-        )
-        return confusions, precisions.double()
+        if not isinstance(self.confusions, list):
+            return self.confusions, self.precisions.double()
+        if not self.confusions:
+            return torch.empty(0, 2, 2).long(), torch.empty(0).double()
+        return torch.cat(self.confusions), torch.cat(self.precisions).double()
 
 
 def _scores(confusions: Tensor) -> Tensor:

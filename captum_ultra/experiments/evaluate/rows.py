@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_ultra.experiments.intervals import Interval
+from captum_ultra.intervals import Interval
 
 __all__ = ["Row", "as_csv", "as_text", "percent"]
 
