@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_ultra.data.object_scenes import ObjectScene, ObjectScenes, render_object_scene
-from captum_ultra.experiments.intervals import Interval, bootstrap
+from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.models.vit_classifier import ViTClassifier, load_vit_classifier, scenes_classifier
 
 __all__ = ["CHANGES", "Check", "check_classifier", "markdown"]
