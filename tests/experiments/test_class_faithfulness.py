@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -21,7 +21,12 @@ from captum_ultra.experiments.class_faithfulness.sanity import MEASURES, Sanity,
 from captum_ultra.experiments.class_faithfulness.scores import REMOVAL, WHERE
 from captum_ultra.experiments.class_faithfulness.similarity import rank_correlation, structural_similarity
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness
-from captum_ultra.experiments.class_faithfulness.tables import agreement_table, measure, score_table
+from captum_ultra.experiments.class_faithfulness.tables import (
+    agreement_table,
+    difference_table,
+    measure,
+    score_table,
+)
 from captum_ultra.intervals import Interval
 from captum_ultra.metrics import LocalizationScore
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
@@ -85,6 +90,7 @@ def test_methods_explain_the_class_they_are_asked_for(model, scenes):
         map_makers(model, ["magic"])
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (2, 12), elements=st.sampled_from([-1.0, 0.0, 0.25, 0.5, 2.0])))
 def test_rank_correlation_is_scipys(values):
     from scipy.stats import spearmanr
@@ -175,6 +181,18 @@ def test_edges_are_as_like_to_themselves_as_can_be(model, scenes, store):
     study = Faithfulness(model, scenes, store)
     study.run(["edges"])
     assert [each["edges"] for each in study.found("edges")] == pytest.approx([1.0] * 3)
+
+
+def test_differences_are_taken_within_scenes(model, scenes, store):
+    study = Faithfulness(model, scenes, store)
+    study.run(["gae", "edges"])
+    lines = difference_table(study, ["gae", "edges"], "edges").splitlines()
+    precision = [
+        study.found("gae")[k]["average_precision"] - study.found("edges")[k]["average_precision"] for k in range(3)
+    ]
+    low, high = 100 * min(precision), 100 * max(precision)
+    assert lines[2].startswith(f"| GAE | {100 * sum(precision) / 3:+.1f} [{low:+.1f}, {high:+.1f}] |")
+    assert lines[3].endswith("| +0.0 [+0.0, +0.0] | +0.000 [+0.000, +0.000] |")
 
 
 def test_pixels_are_removed_in_the_order_of_the_map(model, scenes, store):

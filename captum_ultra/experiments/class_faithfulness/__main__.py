@@ -28,7 +28,13 @@ from captum_ultra.experiments.class_faithfulness.sanity import Sanity
 from captum_ultra.experiments.class_faithfulness.sanity_tables import plain_sanity, sanity_table, stage_table
 from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness, settings_of
-from captum_ultra.experiments.class_faithfulness.tables import agreement_table, measure, plain, score_table
+from captum_ultra.experiments.class_faithfulness.tables import (
+    agreement_table,
+    difference_table,
+    measure,
+    plain,
+    score_table,
+)
 from captum_ultra.insights.figures import save_figure
 from captum_ultra.models.vit_classifier import ViTClassifier, load_vit_classifier, scenes_classifier
 
@@ -80,6 +86,7 @@ def run(
         *("Where the maps lie", score_table(numbers, WHERE)),
         *("Pixels removed: area under the accuracy", score_table(numbers, REMOVAL)),
         *("Pixels removed and inserted: probability of the predicted class", score_table(numbers, PROBABILITY)),
+        *("What the methods have more than Sobel edges, within scenes", difference_table(study, methods, "edges")),
         *("Do the scores agree about the methods? Rank correlation", agreement_table(numbers, _AGREEMENT)),
     ]
     for scheme in sanity.schemes:

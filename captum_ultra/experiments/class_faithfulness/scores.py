@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness
 from captum_ultra.intervals import Interval, bootstrap, bootstrap_of
 
-__all__ = ["PROBABILITY", "REMOVAL", "WHERE", "Score"]
+__all__ = ["PROBABILITY", "REMOVAL", "WHERE", "WITHIN", "Score"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,17 @@ class Score:
         return f"{mean} [{low}, {high}]"
 
 
+def _each(key: str, study: Faithfulness, name: str) -> Tensor:
+    return torch.tensor([found[key] for found in study.found(name)], dtype=torch.float64)
+
+
 def _mean(key: str, scale: float, study: Faithfulness, name: str) -> Interval:
-    return bootstrap(scale * torch.tensor([found[key] for found in study.found(name)], dtype=torch.float64))
+    return bootstrap(scale * _each(key, study, name))
 
 
 def _median(key: str, scale: float, study: Faithfulness, name: str) -> Interval:
     """The median, as a first call or another program on the machine takes long, and the quartiles in place of ends."""
-    values = scale * torch.tensor([found[key] for found in study.found(name)], dtype=torch.float64)
+    values = scale * _each(key, study, name)
     low, middle, high = torch.quantile(values, torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype)).tolist()
     return Interval(middle, low, high)
 
@@ -106,3 +110,11 @@ PROBABILITY = (
     Score("insertion", partial(_ends, "insertion"), digits=3),
 )
 """What the probability of the predicted class does."""
+
+WITHIN: dict[str, Callable[[Faithfulness, str], Tensor]] = {
+    "mAP": lambda study, name: 100 * _each("average_precision", study, name),
+    "negative": lambda study, name: study.removal(name).per_image("accuracy_auc", "negative"),
+    "positive": lambda study, name: study.removal(name).per_image("accuracy_auc", "positive"),
+    "AOPC": lambda study, name: study.removal(name).per_image("aopc", "positive"),
+}
+"""Scores that every scene has by itself, float64 [scenes], so that two maps can be compared within scenes."""

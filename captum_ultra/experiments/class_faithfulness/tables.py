@@ -8,12 +8,12 @@ import torch
 
 from captum_ultra.attr.methods import METHODS
 from captum_ultra.experiments.class_faithfulness.maps import LABELS
-from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE, Score
+from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE, WITHIN, Score
 from captum_ultra.experiments.class_faithfulness.similarity import rank_correlation
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness
-from captum_ultra.intervals import Interval
+from captum_ultra.intervals import Interval, bootstrap
 
-__all__ = ["Numbers", "agreement_table", "markdown", "measure", "plain", "score_table"]
+__all__ = ["Numbers", "agreement_table", "difference_table", "markdown", "measure", "plain", "score_table"]
 
 Numbers = Mapping[str, Mapping[str, Interval]]
 """By the name of a map and the title of a score."""
@@ -59,6 +59,26 @@ def agreement_table(numbers: Numbers, scores: Sequence[Score]) -> str:
         [title, *(f"{rank_correlation(one, other):+.2f}" for other in values.values())] for title, one in values.items()
     ]
     return markdown(["", *values], rows)
+
+
+def difference_table(study: Faithfulness, names: Sequence[str], other: str) -> str:
+    """What every map has more than another one, within scenes: mean and 95 % interval.
+
+    Args:
+        study: that has run.
+        names: of the rows.
+        other: the map that is subtracted.
+    """
+    digits = {score.title: score.digits for score in (*WHERE, *REMOVAL, *PROBABILITY)}
+    rows = []
+    for name in names:
+        found = {title: bootstrap(each(study, name) - each(study, other)) for title, each in WITHIN.items()}
+        texts = [
+            f"{each.mean:+.{digits[title]}f} [{each.low:+.{digits[title]}f}, {each.high:+.{digits[title]}f}]"
+            for title, each in found.items()
+        ]
+        rows.append([LABELS[name], *texts])
+    return markdown(["map", *WITHIN], rows)
 
 
 def plain(numbers: Numbers) -> dict[str, dict[str, list[float | None]]]:
