@@ -20,6 +20,7 @@ __all__ = ["claim", "digest", "versions", "weights_digest"]
 
 _LIBRARIES = (
     "captum_ultra", "torch", "numpy", "scipy", "torchmetrics", "timm", "transformers", "open_clip_torch", "torchvision",
+    "h5py",
 )  # fmt: skip
 
 

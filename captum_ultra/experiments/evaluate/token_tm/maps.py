@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra.attr.maps import min_max
-from captum_ultra.attr.methods import method_class
+from captum_ultra.attr.methods import METHODS, method_class
 from captum_ultra.attr.token_tm import TokenTM
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.perturbation.seeds import seeded_generator
@@ -22,7 +22,6 @@ MapMaker = Callable[[Tensor, int], Tensor]
 """(input [1, 3, H, W], class) -> map [1, 1, H, W] in 0..1."""
 
 RANDOM = "random map"
-_RANDOM_GRID = 14  # patches a side, as in the paper's models
 
 LABELS = {
     "raw_attention": "raw attention",
@@ -76,15 +75,16 @@ def try_makers(makers: Mapping[str, MapMaker], x: Tensor, target: int) -> None:
             make(x, target)
 
 
-def random_map(x: Tensor, seed: int, number: int) -> Tensor:
+def random_map(x: Tensor, grid: tuple[int, int], seed: int, number: int) -> Tensor:
     """A map [1, 1, H, W] that knows nothing: a random value for every patch, enlarged as the others are.
 
     Args:
         x: the input [1, 3, H, W].
+        grid: rows and columns of patches.
         seed: of the evaluation.
         number: of the image.
     """
-    values = torch.rand(1, 1, _RANDOM_GRID, _RANDOM_GRID, generator=seeded_generator(seed, number))
+    values = torch.rand(1, 1, *grid, generator=seeded_generator(seed, number))
     return min_max(F.interpolate(values, size=x.shape[-2:], mode="bilinear").to(x.device))
 
 
@@ -94,7 +94,8 @@ def _naming(method: str) -> Iterator[None]:
     try:
         yield
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{method}: {error}; other methods can be asked for by name") from error
+        hint = "; other methods can be asked for by name" if method in METHODS else ""
+        raise UnsupportedModelError(f"{method}: {error}{hint}") from error
 
 
 def _map_of(attribute: Callable[..., Tensor], x: Tensor, target: int) -> Tensor:

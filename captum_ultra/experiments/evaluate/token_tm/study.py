@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.attr.latents import LatentReader
 from captum_ultra.attr.methods import METHODS
 from captum_ultra.experiments.evaluate.inputs import ModelInput
@@ -50,6 +51,7 @@ class TokenTMSetting(Setting):
         methods: that are compared, by their short names.
         explained: which classes are.
         shape: of the model: blocks, tokens, width.
+        grid: of its patches: rows, columns; 14 x 14 where it is not known.
     """
 
     options: TokenTMOptions
@@ -57,6 +59,7 @@ class TokenTMSetting(Setting):
     methods: tuple[str, ...]
     explained: tuple[str, ...]
     shape: tuple[int, int, int]
+    grid: tuple[int, int] = (14, 14)
 
     @property
     def depth(self) -> int:
@@ -125,9 +128,11 @@ class TokenTMStudy(Study[TokenTMOptions, TokenTMSetting]):
         reader = LatentReader(loaded.model)
         shape = (reader.number(x), *reader(x).shape[1:])
         methods = options.methods or tuple(METHODS)
+        layout = LatentTokenAttribution(loaded.model).token_layout(x)
         setting = TokenTMSetting(
-            options, loaded.model, data, prepare, methods, options.explained or cls.explains, shape
-        )
+            options, loaded.model, data, prepare, methods, options.explained or cls.explains, shape,
+            layout.grid or TokenTMSetting.grid,
+        )  # fmt: skip
         try_makers(cls.makers_for(setting), x, int(logits.argmax()))
         return setting
 
@@ -145,7 +150,7 @@ class TokenTMStudy(Study[TokenTMOptions, TokenTMSetting]):
         """A name and a map [1, 1, H, W] in 0..1 of every row: the methods, and a map that knows nothing."""
         for name, make in self.makers.items():
             yield name, make(x, target)
-        yield RANDOM, random_map(x, self.setting.options.seed, number)
+        yield RANDOM, random_map(x, self.setting.grid, self.setting.options.seed, number)
 
     def removed(self, x: Tensor, found: Tensor, target: int, label: int | None = None) -> ClassPerturbationResult:
         """What becomes of one image as its pixels become black in the order of a map.
