@@ -222,6 +222,19 @@ def test_a_batch_is_explained_like_its_samples(name: str) -> None:
         torch.testing.assert_close(batch, torch.cat(alone), rtol=1e-5, atol=1e-8)
 
 
+def test_pixels_are_pixels_also_where_the_model_normalises_them_itself() -> None:
+    case = case_named("timm-vit")
+    model, images = case.model(torch.float64), case.inputs(torch.float64)
+    mean, deviation = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+
+    def inside(x: Tensor) -> Any:
+        return model((x - mean) / deviation)
+
+    found = input_relevance(inside, model, images, logit)
+    outside = input_relevance(model, model, (images - mean) / deviation, logit)
+    torch.testing.assert_close(found, outside, rtol=1e-6, atol=1e-9)
+
+
 def test_the_axis_of_the_samples_is_found_where_tokens_come_first() -> None:
     first, last = case_named("torch-encoder-prenorm"), case_named("torch-encoder-prenorm-sequence-first")
     found = []
