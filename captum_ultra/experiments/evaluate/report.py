@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_ultra.experiments.evaluate.folder import versions
-from captum_ultra.experiments.evaluate.rows import Row, as_csv, as_text
+from captum_ultra.experiments.evaluate.rows import Row, as_csv
 from captum_ultra.experiments.evaluate.study import Result, Study
 from captum_ultra.insights.files import written_whole
 
@@ -45,7 +45,7 @@ class Report:
             self.study.subject(images),
             self.study.protocol,
             "",
-            as_text(self.rows, self.study.axis, self.study.heading),
+            self.study.table(self.rows),
         ]
         notes = self.study.notes() if any(row.published is not None for row in self.rows) else []
         return "\n".join([*lines, *notes])

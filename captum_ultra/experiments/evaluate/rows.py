@@ -10,7 +10,7 @@ from typing import Any
 
 from captum_ultra.intervals import Interval
 
-__all__ = ["Row", "as_csv", "as_text", "percent"]
+__all__ = ["Row", "aligned", "as_csv", "as_text", "percent"]
 
 _COLUMNS = ("row", "at", "metric", "unit", "measured", "low", "high", "published")
 
@@ -36,6 +36,16 @@ class Row:
     at: float | None = None
     unit: str = "%"
     digits: int = 2
+
+    def number(self, value: float) -> str:
+        """A value of this row as text."""
+        return f"{value:.{self.digits}f}"
+
+    @property
+    def ends(self) -> str:
+        """The interval as text."""
+        low, high = self.measured.low, self.measured.high
+        return f"[{self.number(low)}, {self.number(high)}]" if low == low else "[one image]"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; NaN becomes None."""
@@ -76,21 +86,22 @@ def as_text(rows: Sequence[Row], axis: str = "", heading: str = "score") -> str:
     cells += [
         [row.name, "" if row.at is None else f"{row.at:g}", row.metric, _measured(row), _published(row)] for row in rows
     ]
-    if not axis:
-        cells = [[line[0], *line[2:]] for line in cells]
+    return aligned(cells if axis else [[line[0], *line[2:]] for line in cells])
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, one below the other in columns."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _measured(row: Row) -> str:
-    mean, low, high = (f"{each:.{row.digits}f}" for each in (row.measured.mean, row.measured.low, row.measured.high))
-    ends = f"[{low}, {high}]" if row.measured.low == row.measured.low else "[one image]"
-    return f"{mean}{_unit(row)} {ends}"
+    return f"{row.number(row.measured.mean)}{_unit(row)} {row.ends}"
 
 
 def _published(row: Row) -> str:
-    return "not published" if row.published is None else f"{row.published:.{row.digits}f}{_unit(row)}"
+    return "not published" if row.published is None else f"{row.number(row.published)}{_unit(row)}"
 
 
 def _unit(row: Row) -> str:

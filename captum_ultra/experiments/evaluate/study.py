@@ -13,7 +13,7 @@ from torch import nn
 from captum_ultra.experiments.evaluate.folder import digest, versions, weights_digest
 from captum_ultra.experiments.evaluate.inputs import ModelInput
 from captum_ultra.experiments.evaluate.options import StudyOptions
-from captum_ultra.experiments.evaluate.rows import Row
+from captum_ultra.experiments.evaluate.rows import Row, as_text
 from captum_ultra.models.loader import LoadedModel
 
 if TYPE_CHECKING:
@@ -117,6 +117,10 @@ class Study(ABC, Generic[OptionsT, SettingT]):
     def notes(self) -> list[str]:
         """What to know about the published numbers beside the table."""
         return []
+
+    def table(self, rows: Sequence[Row]) -> str:
+        """The rows as text."""
+        return as_text(rows, self.axis, self.heading)
 
     def figure(self, rows: Sequence[Row], results: Sequence[Result]) -> Figure:
         """The picture of the table."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.attr.latents import LatentReader
 from captum_ultra.attr.methods import METHODS
+from captum_ultra.experiments.evaluate.grid import as_grid
 from captum_ultra.experiments.evaluate.inputs import ModelInput
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.experiments.evaluate.study import Result, Setting, Study
@@ -183,6 +184,9 @@ class TokenTMStudy(Study[TokenTMOptions, TokenTMSetting]):
             logits: of the classes, [K].
             number: of the image in its data set.
         """
+
+    def table(self, rows: Sequence[Row]) -> str:
+        return as_grid(rows, self.heading)
 
     def figure(self, rows: Sequence[Row], results: Sequence[Result]) -> Figure:
         from captum_ultra.insights.evaluation import panels_figure
