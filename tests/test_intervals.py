@@ -50,3 +50,9 @@ def test_one_image_and_bad_values() -> None:
             bootstrap_of(values)
     with pytest.raises(ValueError, match="confidence"):
         interval_ends(torch.rand(5), 95)
+
+
+def test_ends_leave_out_as_much_on_both_sides() -> None:
+    draws = torch.arange(1001.0)
+    for confidence, ends in ((0.95, [25, 975]), (0.5, [250, 750])):
+        torch.testing.assert_close(interval_ends(draws, confidence), torch.tensor(ends).float())
