@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from captum_ultra import AttCAT, GenericAttention, TokenTM, UnsupportedModelError
 from captum_ultra.attr.methods import METHODS
 from captum_ultra.cli import app
+from captum_ultra.data.object_scenes import WEAVES
 from captum_ultra.insights.compare import Comparison, compare, compare_pictures
 from captum_ultra.insights.comparison_figure import TITLES, comparison_figure, scaled
 from captum_ultra.models.class_names import class_names, class_number
@@ -33,7 +34,7 @@ SHAPES = ("disk", "square", "triangle", "star", "ring", "cross")
 def model() -> ViTClassifier:
     """Tiny, with weights under which methods differ."""
     torch.manual_seed(0)
-    config = ViTClassifierConfig(image_size=16, dim=16, depth=3, heads=2)
+    config = ViTClassifierConfig(image_size=16, dim=16, depth=3, heads=2, classes=SHAPES)
     found = stir(ViTClassifier(config)).eval()
     assert isinstance(found, ViTClassifier)
     return found
@@ -41,7 +42,7 @@ def model() -> ViTClassifier:
 
 @pytest.fixture(scope="module")
 def loaded(model: ViTClassifier) -> LoadedModel:
-    return replace(load_model("scenes-classifier", pretrained=False), model=model, name="tiny")
+    return replace(load_model("scenes-classifier", pretrained=False), model=model, name="tiny", classes=SHAPES)
 
 
 @pytest.fixture
@@ -342,12 +343,12 @@ def test_command_writes_a_sheet(picture: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = run(
-            picture, picture, "--random-weights", "--methods", "rollout, gae", "--target", "star", "-o", output
+            picture, picture, "--random-weights", "--methods", "rollout, gae", "--target", WEAVES[3], "-o", output
         )
     assert result.exit_code == 0, result.output
     first, second, rollout, gae, last = result.stdout.splitlines()
     assert first == second and first.startswith("picture.png: predicted ")
-    assert "explained star (class 3, probability 0." in first or "predicted star" in first
+    assert f"{WEAVES[3]} (class 3, probability 0." in first
     assert rollout.startswith("rollout ") and rollout.endswith(" ms") and gae.startswith("gae ")
     assert last == f"scenes-classifier: {output}"
     with Image.open(output) as image:
@@ -384,7 +385,7 @@ def test_command_reports_methods_that_refuse(picture: Path, tmp_path: Path) -> N
         (["--methods", "gae,beauty"], ["'beauty'", "token_tm"]),
         (["--methods", "gae,gae"], ["gae,gae", "once"]),
         (["--target", " "], ["--target is blank"]),
-        (["--target", "house"], ["'house'", "disk"]),
+        (["--target", "house"], ["'house'", WEAVES[0]]),
         (["--target", "6"], ["class 6 does not exist", "0..5"]),
         (["--model", "scenes_classifier"], ["scenes-classifier"]),
         (["--model", "timm:test_vit", "--target", "tabbi"], ["'tabbi'", "tabby"]),
