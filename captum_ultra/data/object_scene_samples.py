@@ -8,8 +8,7 @@ from captum_ultra.data.class_samples import (
     LocalisationDataset,
     LocalisationSample,
 )
-from captum_ultra.data.object_scenes import ObjectScenes
-from captum_ultra.data.scenes import SHAPES
+from captum_ultra.data.object_scenes import WEAVES, ObjectScenes
 
 __all__ = ["ObjectSceneClasses", "ObjectSceneMasks"]
 
@@ -27,7 +26,7 @@ class ObjectSceneClasses(ClassificationDataset):
     """
 
     def __init__(self, scenes: ObjectScenes) -> None:
-        self.scenes, self.names, self.classes = scenes, _names(scenes), SHAPES
+        self.scenes, self.names, self.classes = scenes, _names(scenes), WEAVES
 
     def __getitem__(self, index: int) -> ClassSample:
         self.check_index(index)
@@ -48,7 +47,7 @@ class ObjectSceneMasks(LocalisationDataset):
     """
 
     def __init__(self, scenes: ObjectScenes) -> None:
-        self.scenes, self.names, self.classes = scenes, _names(scenes), SHAPES
+        self.scenes, self.names, self.classes = scenes, _names(scenes), WEAVES
 
     def __getitem__(self, index: int) -> LocalisationSample:
         self.check_index(index)

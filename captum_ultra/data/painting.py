@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["paint", "pixel_grid"]
+__all__ = ["paint", "pixel_grid", "shading", "texture"]
 
 _CONTRAST = 0.25  # between the mean colours of two regions
 
@@ -29,7 +29,6 @@ def paint(
     y: Floats,
     instances: NDArray[np.int64],
     regions: int,
-    swing: tuple[float, float] = (0.2, 0.4),
 ) -> Floats:
     """The image [3, H, W]: every region is a colour, plus a two-wave texture, times a linear shading.
 
@@ -39,7 +38,6 @@ def paint(
         y: the rows' places [H, 1].
         instances: the number of every pixel's region [H, W].
         regions: how many regions there are, those without a pixel included.
-        swing: how far a texture takes the colour from its mean, at least and at most.
 
     Returns:
         float32 [3, H, W], RGB in [0, 1].
@@ -50,10 +48,10 @@ def paint(
         (3, 4, 4)
     """
     colours = _palette(rng, regions)
-    texture, shading = _texture(rng, x, y, instances, regions), _shading(rng, x, y, instances, regions)
+    pattern, light = texture(rng, x, y, instances, regions), shading(rng, x, y, instances, regions)
     tint = rng.standard_normal((regions, 3))
-    tint *= rng.uniform(*swing, (regions, 1)) / np.linalg.norm(tint, axis=1, keepdims=True)
-    picture = (colours[instances] + tint[instances] * texture[..., None]) * shading[..., None]
+    tint *= rng.uniform(0.2, 0.4, (regions, 1)) / np.linalg.norm(tint, axis=1, keepdims=True)
+    picture = (colours[instances] + tint[instances] * pattern[..., None]) * light[..., None]
     picture += 0.02 * rng.standard_normal(picture.shape)
     return np.ascontiguousarray(picture.clip(0, 1).transpose(2, 0, 1), dtype=np.float32)
 
@@ -68,21 +66,32 @@ def _palette(rng: np.random.Generator, regions: int) -> NDArray[np.float64]:
     return rng.permutation(colours)
 
 
-def _texture(
-    rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.int64], regions: int
-) -> NDArray[np.float64]:
-    """Values [H, W] in [-1, 1]: stripes, checks or blobs, by the angle and weight of a second wave."""
+def texture(
+    rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.int64], regions: int,
+    waves: tuple[float, float] = (4, 9), sharpest: float = 3,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Values [H, W] in [-1, 1]: stripes, checks or blobs, by the angle and weight of a second wave.
+
+    Args:
+        rng: where the looks come from.
+        x: the columns' places [1, W].
+        y: the rows' places [H, 1].
+        instances: the number of every pixel's region [H, W].
+        regions: how many regions there are.
+        waves: fewest and most of them across the image.
+        sharpest: how sharp the edges of a stripe are at most; at least 0.5.
+    """
     angle = rng.uniform(0, np.pi, (2, regions))
-    frequency = 2 * np.pi * rng.uniform(4, 9, (2, regions))
+    frequency = 2 * np.pi * rng.uniform(*waves, (2, regions))
     phase = rng.uniform(0, 2 * np.pi, (2, regions))
     weight = np.stack([np.ones(regions), rng.integers(0, 2, regions)])
-    sharpness = rng.uniform(0.5, 3, regions)
+    sharpness = rng.uniform(0.5, sharpest, regions)
     kx, ky = frequency * np.cos(angle), frequency * np.sin(angle)
-    waves = weight[:, instances] * np.sin(kx[:, instances] * x + ky[:, instances] * y + phase[:, instances])
-    return np.tanh(sharpness[instances] * waves.sum(axis=0))
+    both = weight[:, instances] * np.sin(kx[:, instances] * x + ky[:, instances] * y + phase[:, instances])
+    return np.tanh(sharpness[instances] * both.sum(axis=0))
 
 
-def _shading(
+def shading(
     rng: np.random.Generator, x: Floats, y: Floats, instances: NDArray[np.int64], regions: int
 ) -> NDArray[np.float64]:
     """Factors [H, W] about 1: light that falls off linearly, its direction drawn for every region."""

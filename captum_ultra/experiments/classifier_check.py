@@ -3,7 +3,7 @@
     python -m captum_ultra.experiments.classifier_check --scenes 1000 --seed 0
 
 Prints the accuracy on held-out scenes and the confusion of classes, then the accuracy on changed versions of the
-same scenes: the object gone, painted over, alone, or of another shape.
+same scenes: the object gone, painted over, alone, or of another class.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Check:
         accuracy: by the name of the change, "as they are" first; over scenes, with its interval.
         confusion: counts, by true class and by predicted class, of the scenes as they are.
         classes: the names of the classes.
-        follows: the share of scenes in which the answer is the shape put in place of the object, all other pixels
-            being the same.
+        follows: the share of scenes in which the answer is the class that the object was woven anew as, all other
+            pixels being the same.
     """
 
     accuracy: dict[str, Interval]
@@ -55,7 +55,7 @@ def _mean_of_rest(scene: ObjectScene, source: ObjectScenes, index: int) -> Tenso
 
 
 def _box(scene: ObjectScene) -> Tensor:
-    """The smallest upright rectangle [H, W] about the object, which has no outline to tell."""
+    """The smallest upright rectangle [H, W] about the object."""
     rows, columns = scene.mask.any(1).nonzero(), scene.mask.any(0).nonzero()
     box = torch.zeros_like(scene.mask)
     box[int(rows.min()) : int(rows.max()) + 1, int(columns.min()) : int(columns.max()) + 1] = True
@@ -116,8 +116,8 @@ def check_classifier(model: ViTClassifier, scenes: ObjectScenes, *, progress: bo
     return Check(accuracy, confusion.view(count, count).tolist(), model.classes, bootstrap(torch.cat(follows).double()))
 
 
-def _swapped(source: ObjectScenes, index: int, shape: str) -> Tensor:
-    return render_object_scene(source.seed, index, source.size, split=source.split, shape=shape).image
+def _swapped(source: ObjectScenes, index: int, weave: str) -> Tensor:
+    return render_object_scene(source.seed, index, source.size, split=source.split, weave=weave).image
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def markdown(check: Check) -> str:
     """Two tables: accuracy by change, and the confusion."""
     lines = ["| scenes | accuracy |", "|---|---|"]
     lines += [f"| {name} | {interval} |" for name, interval in check.accuracy.items()]
-    lines += [f"| another shape in the object's place: share of answers that follow | {check.follows} |", ""]
+    lines += [f"| object woven as another class: share of answers that follow | {check.follows} |", ""]
     lines += [f"| true \\ answer | {' | '.join(check.classes)} |", "|---" * (1 + len(check.classes)) + "|"]
     for name, row in zip(check.classes, check.confusion, strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, row))} |")

@@ -1,4 +1,4 @@
-"""A sheet of object scenes: image, object, the same scene without it, and with another shape in its place.
+"""A sheet of object scenes: image, object, the same scene without it, and with the object woven anew.
 
 python -m captum_ultra.experiments.classifier_sheet --output docs/images/classifier_scenes.png
 """
@@ -15,7 +15,7 @@ from captum_ultra.models.vit_classifier import ViTClassifier, scenes_classifier
 
 __all__ = ["draw_sheet"]
 
-ROWS = ("scene", "object", "without it", "another shape")
+ROWS = ("scene", "object", "without it", "woven anew")
 
 
 def draw_sheet(model: ViTClassifier, scenes: ObjectScenes) -> Any:
@@ -37,9 +37,9 @@ def draw_sheet(model: ViTClassifier, scenes: ObjectScenes) -> Any:
         other = model.classes[(scene.label + 1) % model.num_classes]
         without, swapped = (
             render_object_scene(scenes.seed, index, scenes.size, split=scenes.split, **change)
-            for change in ({"present": False}, {"shape": other})
+            for change in ({"present": False}, {"weave": other})
         )
-        pictures = {"scene": scene.image, "without it": without.image, "another shape": swapped.image}
+        pictures = {"scene": scene.image, "without it": without.image, "woven anew": swapped.image}
         for axis, row in zip(column, ROWS, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])

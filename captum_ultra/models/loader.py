@@ -145,7 +145,7 @@ def _load_facts_llama(name: str, pretrained: bool) -> LoadedModel:
 
 _SHIPPED: dict[str, tuple[Callable[[str, bool], LoadedModel], str]] = {
     "scenes-vit": (_load_scenes_vit, "small ViT trained on procedural scenes"),
-    "scenes-classifier": (_load_scenes_classifier, "small ViT that names the shape of a scene's object"),
+    "scenes-classifier": (_load_scenes_classifier, "small ViT that names the two hues woven into a scene's object"),
     "facts-llama": (_load_facts_llama, 'small Llama trained on documents of facts, extra "text"'),
 }
 

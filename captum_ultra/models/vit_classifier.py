@@ -1,4 +1,4 @@
-"""A plain vision transformer that names the shape of a scene's object, shipped with the package.
+"""A plain vision transformer that names the two hues of a scene's object, shipped with the package.
 
 The trunk is that of :mod:`captum_ultra.models.vit` with a CLS token; a linear layer reads the classes off the
 normalised CLS token. The model has seen images and their classes, never a mask.
@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captum_ultra.data.scenes import SHAPES
+from captum_ultra.data.object_scenes import WEAVES
 from captum_ultra.models.vit import ViTConfig, ViTTrunk, read_config
 
 __all__ = ["ViTClassifier", "ViTClassifierConfig", "load_vit_classifier", "scenes_classifier"]
@@ -24,7 +24,7 @@ class ViTClassifierConfig(ViTConfig):
     """Sizes as in :class:`captum_ultra.models.vit.ViTConfig`, and the names of the classes."""
 
     cls_token: bool = True
-    classes: tuple[str, ...] = SHAPES
+    classes: tuple[str, ...] = WEAVES
 
 
 class ViTClassifier(ViTTrunk):
@@ -49,7 +49,7 @@ class ViTClassifier(ViTTrunk):
         >>> import torch
         >>> model = ViTClassifier(ViTClassifierConfig(image_size=16, dim=16, depth=1, heads=2))
         >>> model(model.preprocess(torch.rand(2, 3, 16, 16))).shape, model.classes[:2]
-        (torch.Size([2, 6]), ('disk', 'square'))
+        (torch.Size([2, 6]), ('red-green', 'red-blue'))
     """
 
     def __init__(self, config: ViTClassifierConfig | None = None) -> None:
@@ -86,7 +86,7 @@ def load_vit_classifier(path: str | Path) -> ViTClassifier:
 def scenes_classifier(pretrained: bool = True) -> ViTClassifier:
     """The small classifier that ships with the package, in eval mode.
 
-    It learned the shape of the one object in the scenes of :class:`captum_ultra.data.ObjectScenes`; how, and
+    It learned which two hues meet in the one object of the scenes of :class:`captum_ultra.data.ObjectScenes`; how, and
     what it looks at, is in ``docs/classifier.md``.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from captum_ultra.data import SHAPES, ObjectScenes
+from captum_ultra.data import WEAVES, ObjectScenes
 from captum_ultra.experiments.classifier_check import CHANGES, check_classifier, main, markdown
 from captum_ultra.experiments.classifier_sheet import ROWS, draw_sheet
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig, load_vit_classifier
@@ -17,13 +17,13 @@ from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfi
 class Oracle(nn.Module):
     """Knows the scenes by heart: the class of the nearest of all their versions, by squared distance."""
 
-    num_classes, classes = len(SHAPES), SHAPES
+    num_classes, classes = len(WEAVES), WEAVES
 
     def __init__(self, scenes, versions):
         super().__init__()
         from captum_ultra.data import render_object_scene
 
-        known = [render_object_scene(scenes.seed, i, shape=shape) for i in range(len(scenes)) for shape in versions]
+        known = [render_object_scene(scenes.seed, i, weave=weave) for i in range(len(scenes)) for weave in versions]
         self.images = torch.stack([scene.image for scene in known]).flatten(1)
         self.labels = torch.tensor([scene.label for scene in known])
 
@@ -37,7 +37,7 @@ class Oracle(nn.Module):
 
 def test_an_oracle_is_right_and_follows_every_exchange():
     scenes = ObjectScenes(12, seed=2)
-    check = check_classifier(Oracle(scenes, SHAPES), scenes)
+    check = check_classifier(Oracle(scenes, WEAVES), scenes)
     assert check.accuracy["as they are"].mean == 1 and check.follows.mean == 1
     assert sum(check.confusion[k][k] for k in range(6)) == sum(map(sum, check.confusion)) == 12
     assert check.accuracy["object gone, what lies behind it shown"].mean < 0.8
@@ -45,10 +45,10 @@ def test_an_oracle_is_right_and_follows_every_exchange():
 
 def test_one_answer_for_all_is_at_chance_and_follows_nothing():
     scenes = ObjectScenes(12, seed=2)
-    check = check_classifier(Oracle(scenes, ["ring"]), scenes)
-    rings = sum(scenes[index].name == "ring" for index in range(12)) / 12
-    assert all(interval.mean == pytest.approx(rings) for interval in check.accuracy.values())
-    assert sum(row[SHAPES.index("ring")] for row in check.confusion) == 12
+    check = check_classifier(Oracle(scenes, ["red-blue"]), scenes)
+    those = sum(scenes[index].name == "red-blue" for index in range(12)) / 12
+    assert all(interval.mean == pytest.approx(those) for interval in check.accuracy.values())
+    assert sum(row[WEAVES.index("red-blue")] for row in check.confusion) == 12
 
 
 def test_changes_touch_what_they_say():
@@ -81,8 +81,8 @@ def test_tables_and_the_command(capsys, tmp_path, monkeypatch):
     main()
     table = capsys.readouterr().out
     assert table.strip() == markdown(check_classifier(load_vit_classifier(weights), ObjectScenes(3)))
-    assert all(f"| {name} | " in table for name in (*CHANGES, *SHAPES))
-    assert json.loads(numbers.read_text())["classes"] == list(SHAPES)
+    assert all(f"| {name} | " in table for name in (*CHANGES, *WEAVES))
+    assert json.loads(numbers.read_text())["classes"] == list(WEAVES)
 
 
 def test_the_sheet_shows_every_row_of_every_scene():

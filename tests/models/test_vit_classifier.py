@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from captum_ultra import LatentTokenAttribution
-from captum_ultra.data import SHAPES, ObjectScenes, render_object_scene
+from captum_ultra.data import WEAVES, ObjectScenes, render_object_scene
 from captum_ultra.models.loader import load_model
 from captum_ultra.models.vit import scenes_vit
 from captum_ultra.models.vit_classifier import (
@@ -53,7 +53,7 @@ def test_the_file_says_how_it_was_trained():
 
 
 @trained
-def test_it_names_the_shape_of_held_out_scenes(model):
+def test_it_names_the_hues_of_held_out_scenes(model):
     scenes = [ObjectScenes(60, seed=3)[index] for index in range(60)]
     right = sum(
         guess == scene.label for guess, scene in zip(guesses(model, [s.image for s in scenes]), scenes, strict=True)
@@ -62,16 +62,16 @@ def test_it_names_the_shape_of_held_out_scenes(model):
 
 
 @trained
-def test_the_answer_follows_the_shape_and_nothing_else(model):
-    """All other pixels being the same, the shape is exchanged; and the answer follows."""
+def test_the_answer_follows_the_object_and_nothing_else(model):
+    """All other pixels being the same, the object is woven anew; and the answer follows."""
     for index in range(4):
-        shapes = [render_object_scene(7, index, shape=shape) for shape in SHAPES]
-        found = guesses(model, [scene.image for scene in shapes])
-        assert sum(guess == scene.label for guess, scene in zip(found, shapes, strict=True)) >= 4
+        woven = [render_object_scene(7, index, weave=weave) for weave in WEAVES]
+        found = guesses(model, [scene.image for scene in woven])
+        assert sum(guess == scene.label for guess, scene in zip(found, woven, strict=True)) >= 4
 
 
 def test_what_others_rely_on(model):
-    assert model.num_prefix_tokens == 1 and model.num_classes == 6 and model.classes == SHAPES
+    assert model.num_prefix_tokens == 1 and model.num_classes == 6 and model.classes == WEAVES
     assert (model.image_size, model.patch_size, len(model.blocks)) == (64, 4, 6)
     x = torch.zeros(2, 3, 64, 64)
     assert model(x).shape == (2, 6)
@@ -90,7 +90,7 @@ def test_the_logits_are_read_off_the_class_token():
 @trained
 def test_by_name_it_comes_with_its_classes_and_preprocessing(model):
     loaded = load_model("scenes-classifier")
-    assert loaded.kind == "image" and loaded.classes == SHAPES
+    assert loaded.kind == "image" and loaded.classes == WEAVES
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value)
     assert load_model("scenes-vit").classes == ()
@@ -126,7 +126,7 @@ def test_a_file_brings_its_configuration_back(tmp_path):
 
 def test_untrained_by_name_it_comes_with_its_classes_and_preprocessing():
     loaded = load_model("scenes-classifier", pretrained=False)
-    assert loaded.kind == "image" and loaded.classes == SHAPES and not loaded.model.training
+    assert loaded.kind == "image" and loaded.classes == WEAVES and not loaded.model.training
     assert load_model("scenes-vit").classes == ()
 
 
