@@ -39,7 +39,9 @@ def as_grid(rows: Sequence[Row], heading: str) -> str:
         else:
             missing.append(metric)
     below = [f"{_title(row)} of {row.name}: {_cell(row)}" for row in rows if row.metric not in shared]
-    below += [f"not published for these data and this model: {', '.join(missing)}"] if missing else []
+    if missing:
+        which = "" if missing == shared else f": {', '.join(missing)}"
+        below.append(f"not published for these data and this model{which}")
     return "\n".join([aligned(list(zip(*columns, strict=True))), *([""] if below else []), *below])
 
 
