@@ -13,8 +13,9 @@ STEPS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 def scaled(patches: torch.Tensor, grid: int, side: int) -> np.ndarray:
     """Relevance of patches [1, P] -> map [side, side] in 0..1."""
-    large = F.interpolate(patches.view(1, 1, grid, grid), size=(side, side), mode="bilinear")[0, 0].double().numpy()
-    return (large - large.min()) / (large.max() - large.min())
+    large = F.interpolate(patches.view(1, 1, grid, grid), size=(side, side), mode="bilinear")[0, 0].numpy()
+    # In the maps' own precision: rounding makes ties, and ties are broken by place.
+    return ((large - large.min()) / (large.max() - large.min())).astype(np.float64)
 
 
 def located(maps: list[np.ndarray], masks: list[np.ndarray]) -> dict[str, float]:
