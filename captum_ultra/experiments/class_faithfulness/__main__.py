@@ -29,6 +29,7 @@ from captum_ultra.experiments.class_faithfulness.sanity_tables import plain_sani
 from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness, settings_of
 from captum_ultra.experiments.class_faithfulness.tables import (
+    Numbers,
     agreement_table,
     difference_table,
     measure,
@@ -41,7 +42,7 @@ from captum_ultra.models.vit_classifier import ViTClassifier, load_vit_classifie
 __all__ = ["run"]
 
 _CHECKED_CONTROLS = ("edges",)  # a control ignores the weights, so that one is enough to see what the check says then
-_SHOWN, _DPI = 5, 120
+_SHOWN, _DPI = 4, 100
 _AGREEMENT = (*WHERE[1:3], REMOVAL[0], REMOVAL[1], *PROBABILITY)
 
 
@@ -66,7 +67,7 @@ def run(
         All tables in Markdown.
 
     Raises:
-        ValueError: if the folder holds results of other weights or another seed.
+        ValueError: if the folder holds results of other weights, another seed, or scenes that looked different.
     """
     names = (*methods, *CONTROLS)
     settings = settings_of(model, seed)
@@ -74,36 +75,52 @@ def run(
         model, ObjectScenes(scenes, seed, model.image_size), CellStore(folder / "scenes.jsonl", settings)
     )
     study.run(names, progress=progress)
-    numbers = measure(study, names)
     checked = (*methods, *_CHECKED_CONTROLS)
     store = CellStore(folder / "randomised.jsonl", settings)
     sanity = Sanity(model, ObjectScenes(sanity_scenes, seed, model.image_size), store, schemes, draws)
     sanity.run(checked, progress=progress)
-    right = [found["predicted"]["clean"][0] == found["predicted"]["label"] for found in study.found("random")]
-    parts = [
-        f"{scenes} held-out scenes of seed {seed}; the classifier is right on {sum(right)}. Means with 95 % intervals "
-        "over scenes (bootstrap).",
+    numbers = measure(study, names)
+    text = "\n\n".join([*_study_tables(study, numbers, methods), *_sanity_tables(sanity, checked)])
+    (folder / "tables.md").write_text(text + "\n")
+    values = {"settings": settings, "scenes": plain(numbers), "randomised": plain_sanity(sanity, checked)}
+    (folder / "numbers.json").write_text(json.dumps(values, indent=1, allow_nan=False))
+    shown = ObjectScenes(min(scenes, _SHOWN), seed, model.image_size)
+    figures = {
+        "removal": removal_figure(study, names),
+        "randomised": sanity_figure(sanity, checked),
+        "maps": maps_figure(model, shown, names),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png", dpi=_DPI)
+    return text
+
+
+def _study_tables(study: Faithfulness, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    clean = study.removal("mask")
+    right = int(clean.clean_predicted.eq(clean.labels).sum())
+    always = right == len(study.scenes)
+    return [
+        f"{len(study.scenes)} held-out scenes of seed {study.scenes.seed}; the classifier is right on {right}"
+        + (", so that the predicted class is the true one." if always else ".")
+        + " Means with 95 % intervals over scenes (bootstrap).",
         *("Where the maps lie", score_table(numbers, WHERE)),
-        *("Pixels removed: area under the accuracy", score_table(numbers, REMOVAL)),
+        *("Pixels removed: area under the accuracy", score_table(numbers, REMOVAL[: 3 if always else None])),
         *("Pixels removed and inserted: probability of the predicted class", score_table(numbers, PROBABILITY)),
         *("What the methods have more than Sobel edges, within scenes", difference_table(study, methods, "edges")),
         *("Do the scores agree about the methods? Rank correlation", agreement_table(numbers, _AGREEMENT)),
     ]
+
+
+def _sanity_tables(sanity: Sanity, names: Sequence[str]) -> list[str]:
+    parts = []
     for scheme in sanity.schemes:
         parts += [
-            f"Weights randomised ({scheme}), {sanity_scenes} scenes, {draws} draws",
-            sanity_table(sanity, checked, scheme),
-            stage_table(sanity, checked, scheme),
+            f"Weights randomised ({scheme}), {len(sanity.scenes)} scenes, {sanity.draws} draws",
+            sanity_table(sanity, names, scheme),
+            "Rank correlation of absolute values, stage by stage",
+            stage_table(sanity, names, scheme),
         ]
-    text = "\n\n".join(parts)
-    (folder / "tables.md").write_text(text + "\n")
-    values = {"settings": settings, "scenes": plain(numbers), "randomised": plain_sanity(sanity, checked)}
-    (folder / "numbers.json").write_text(json.dumps(values, indent=1, allow_nan=False))
-    save_figure(removal_figure(study, names), folder / "removal.png", dpi=_DPI)
-    save_figure(sanity_figure(sanity, checked), folder / "randomised.png", dpi=_DPI)
-    shown = ObjectScenes(min(scenes, _SHOWN), seed, model.image_size)
-    save_figure(maps_figure(model, shown, names), folder / "maps.png", dpi=_DPI)
-    return text
+    return parts
 
 
 def main() -> None:

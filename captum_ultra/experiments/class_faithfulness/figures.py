@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["maps_figure", "removal_figure", "sanity_figure"]
 
 _STYLES = ("-", "--")
-_BAND = 0.12  # opacity of intervals
 _CONTROLS = {
     "mask": ("black", "-"), "mask_patches": ("black", "--"),
     "edges": ("0.55", "-"), "centre": ("0.55", "--"), "random": ("0.55", ":"),
@@ -35,6 +34,8 @@ _CONTROLS = {
 @styled
 def removal_figure(study: Faithfulness, names: Sequence[str]) -> Figure:
     """Accuracy over the share of removed pixels, most and least relevant first; controls in grey and black.
+
+    The intervals of so many curves hide each other; they are in the tables.
 
     Args:
         study: that has run.
@@ -50,10 +51,6 @@ def removal_figure(study: Faithfulness, names: Sequence[str]) -> Figure:
             curve = study.removal(name).curve("accuracy", order)
             colour, style = _look(name, names)
             panel.plot(curve.steps, curve.mean.tolist(), color=colour, linestyle=style, lw=1.2, label=_label(name))
-            if not bool(curve.low.isnan().any()):
-                panel.fill_between(
-                    curve.steps, curve.low.tolist(), curve.high.tolist(), color=colour, alpha=_BAND, lw=0
-                )
         panel.set(title=title, xlabel="share of pixels removed", ylim=(-0.02, 1.02))
         panel.grid(linewidth=0.4, alpha=0.5)
     axes[0].set_ylabel("accuracy")

@@ -51,7 +51,7 @@ def _mean(key: str, scale: float, study: Faithfulness, name: str) -> Interval:
 
 
 def _median(key: str, scale: float, study: Faithfulness, name: str) -> Interval:
-    """The median, as a first call or another program on the machine takes long, and the quartiles in place of ends."""
+    """The median, as a first call takes long, and the quartiles in place of an interval."""
     values = scale * _each(key, study, name)
     low, middle, high = torch.quantile(values, torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype)).tolist()
     return Interval(middle, low, high)
