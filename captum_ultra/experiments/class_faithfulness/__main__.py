@@ -97,6 +97,7 @@ def run(
 
 def _study_tables(study: Faithfulness, numbers: Numbers, methods: Sequence[str]) -> list[str]:
     clean = study.removal("mask")
+    assert clean.labels is not None
     right = int(clean.clean_predicted.eq(clean.labels).sum())
     always = right == len(study.scenes)
     return [
