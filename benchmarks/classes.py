@@ -76,13 +76,15 @@ def ratio(found: dict[str, list[float]], name: str, unit: str) -> float:
 
 def print_table(case: Case, found: dict[str, list[float]], memory: bool) -> None:
     print(f"\n{case.name}, one map\n")
-    print("| method | ms | times GAE | forward passes | peak MB | times GAE |")
-    print("|---|---|---|---|---|---|")
-    peaks = {name: peak_megabytes(case, name) for name in found} if memory else {}
+    columns = ["method", "CPU ms", "times GAE", "forward passes", *(["peak MB", "times GAE"] if memory else [])]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    unit = peak_megabytes(case, UNIT) if memory else 0.0
     for name in found:
         row = [f"{1e3 * statistics.median(found[name]):.0f}"]
-        row += [f"{ratio(found, name, unit):.2f}" for unit in (UNIT, FORWARD)]
-        row += [f"{peaks[name]:.0f}", f"{peaks[name] / peaks[UNIT]:.2f}"] if memory else ["", ""]
+        row += [f"{ratio(found, name, other):.2f}" for other in (UNIT, FORWARD)]
+        if memory:
+            peak = unit if name == UNIT else peak_megabytes(case, name)
+            row += [f"{peak:.0f}", f"{peak / unit:.2f}"]
         print(f"| {METHODS.get(name, name)} | {' | '.join(row)} |", flush=True)
 
 
