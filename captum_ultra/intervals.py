@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = ["Interval", "bootstrap", "bootstrap_of", "interval_ends", "resampled_means"]
 
 _DRAWS = 2000
+_DRAWS_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def bootstrap(values: Tensor, confidence: float = 0.95) -> Interval:
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, float("nan"), float("nan"))
-    drawn = torch.randint(len(values), (_DRAWS, len(values)), generator=torch.Generator().manual_seed(0))
-    low, high = interval_ends(values[drawn].mean(1), confidence).tolist()
+    means = torch.cat([values[drawn].mean(1) for drawn in _drawn(len(values))])
+    low, high = interval_ends(means, confidence).tolist()
     return Interval(mean, low, high)
 
 
@@ -82,11 +83,19 @@ def bootstrap_of(
 
 def resampled_means(values: Tensor) -> Tensor:
     """Means [2000, ...] of values [N, ...] over images drawn with replacement, always the same ones for one N."""
-    count = len(values)
-    drawn = torch.randint(count, (_DRAWS, count), generator=torch.Generator().manual_seed(0))
-    weights = torch.zeros(_DRAWS, count, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.full_like(weights, 1 / count))
-    return (weights @ values.double().cpu().flatten(1)).view(-1, *values.shape[1:])
+    count, flat = len(values), values.double().cpu().flatten(1)
+    means = []
+    for drawn in _drawn(count):
+        weights = torch.zeros(drawn.shape, dtype=torch.float64)
+        means.append(weights.scatter_add_(1, drawn, torch.full_like(weights, 1 / count)) @ flat)
+    return torch.cat(means).view(-1, *values.shape[1:])
+
+
+def _drawn(count: int) -> Iterator[Tensor]:
+    """The images of all draws, some draws [R, N] at a time: memory stays small for large data sets."""
+    generator = torch.Generator().manual_seed(0)
+    for part in torch.arange(_DRAWS).split(_DRAWS_AT_ONCE):
+        yield torch.randint(count, (len(part), count), generator=generator)
 
 
 def interval_ends(draws: Tensor, confidence: float = 0.95) -> Tensor:

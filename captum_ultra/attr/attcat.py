@@ -20,7 +20,7 @@ class AttCAT(ClassAttribution):
     """Sum over blocks of gradient times latent, weighted by the attention that a token receives; signed.
 
     ``sum_b (dy/dh_b * h_b).sum(channels) * mean(A_b)``, h_b the tokens that enter block b, the mean over heads and
-    query rows.
+    query rows, padding left out.
 
     Arguments as in :class:`captum_ultra.attr.class_attribution.ClassAttribution`.
 
@@ -62,8 +62,8 @@ class AttCAT(ClassAttribution):
 
 def _rows(run: ClassRun) -> Tensor:
     blocks = range(run.depth)
-    uniform = torch.full_like(run.trace.source, 1 / run.trace.source.shape[1])
-    received = pull_back(run.trace, None, {block + 1: uniform for block in blocks})
+    queries = run.queries()
+    received = pull_back(run.trace, None, {block + 1: queries for block in blocks})
     gradients = run.trace.gradients(run.scores(), blocks)
     activations = [(gradients[block] * run.trace.latents[block]).sum(-1) * received[block] for block in blocks]
     return torch.stack(activations).sum(0)

@@ -18,8 +18,8 @@ __all__ = ["AttentionGradCam"]
 class AttentionGradCam(ClassAttribution):
     """The class token's attention in the last block, every head weighted by its mean gradient over the patches.
 
-    ``relu(mean_h(A_h * w_h))`` with ``w_h`` the mean of dA_h over the patches, both in the row of the class token.
-    Where the class is read from several tokens, every one of their rows has a weight of its own.
+    ``relu(mean_h(A_h * w_h))`` with ``w_h`` the mean of dA_h over the patches, padding left out, both in the row of
+    the class token. Where the class is read from several tokens, every one of their rows has a weight of its own.
 
     Arguments as in :class:`captum_ultra.attr.class_attribution.ClassAttribution`.
 
@@ -53,13 +53,13 @@ class AttentionGradCam(ClassAttribution):
             ValueError, TypeError: for arguments.
             UnsupportedModelError: for models that have no classes or cannot be explained faithfully.
         """
-        layout = self._layout(inputs, options)
+        columns: list[slice] = []
 
         def course(depth: int) -> Course:
-            return Course(row_gradient(layout.patches), [depth], first=depth - 1, separate=True)
+            return Course(row_gradient(columns), [depth], first=depth - 1, separate=True)
 
-        return self._explain(inputs, target, options, course, _rows)
+        def rows(run: ClassRun) -> Tensor:
+            columns.append(run.layout.patches)
+            return pull_back(run.trace, run.scores(), {run.depth: run.readout()})[run.depth - 1].clamp(min=0)
 
-
-def _rows(run: ClassRun) -> Tensor:
-    return pull_back(run.trace, run.scores(), {run.depth: run.readout()})[run.depth - 1].clamp(min=0)
+        return self._explain(inputs, target, options, course, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
@@ -14,7 +15,7 @@ from captum_ultra.adapters.class_scores import Head, check_head
 from captum_ultra.attr.class_run import CLASS_SCORES, ClassRun, run_classified
 from captum_ultra.attr.inputs import checked_inputs
 from captum_ultra.attr.maps import check_map_options, finish_rows, min_max
-from captum_ultra.attr.run import half_precision_explained, layout_of
+from captum_ultra.attr.run import half_precision_explained
 from captum_ultra.relevance import Course
 
 __all__ = ["ClassAttribution", "ClassOptions"]
@@ -107,12 +108,6 @@ class ClassAttribution(GradientAttribution):
         maps = min_max(maps) if chosen["rescale"] else maps
         return (maps,) if isinstance(inputs, tuple) else maps
 
-    def _layout(self, inputs: Tensor | tuple[Tensor, ...], options: ClassOptions) -> TokenLayout:
-        """How the tokens of the input are laid out, for rules that ask where the patches stand."""
-        tensor, extra = checked_inputs(inputs, self.model), options.get("additional_forward_args")
-        with half_precision_explained(self.model):
-            return layout_of(self._views(tensor, extra), tensor, extra)
-
 
 def _of_tokens(rows: Tensor, layout: TokenLayout, inputs: Tensor, chosen: ClassOptions) -> Tensor:
     """Relevance of tokens [B, n] as the map that was asked for."""
@@ -151,4 +146,5 @@ def _checked(options: ClassOptions, default_score: str) -> ClassOptions:
     readout = chosen["readout"]
     if readout is not None and (isinstance(readout, str | int) or not len(readout)):
         raise ValueError(f"readout must list at least one token, got {readout!r}")
+    chosen["readout"] = None if readout is None else [operator.index(token) for token in readout]
     return chosen

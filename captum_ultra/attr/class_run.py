@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, TransformerView
 from captum_ultra.adapters.class_scores import Head, class_scores
+from captum_ultra.adapters.view import split_arguments
 from captum_ultra.attr.run import follow
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Course, Trace
@@ -60,9 +61,25 @@ class ClassRun:
         """The explained scalar [B], of these logits [B, K] or the run's own."""
         logits = self.logits if logits is None else logits
         assert logits is not None and self.classes is not None
+        if logits.device.type in ("cpu", "cuda"):  # near 1, the gradient p (1 - p) of a probability is lost in float32
+            logits = logits.double()
         if self.kind != "logit":
             logits = logits.log_softmax(-1) if self.kind == "log_probability" else logits.softmax(-1)
         return logits.gather(1, self.classes[:, None])[:, 0]
+
+    def queries(self) -> Tensor:
+        """Equal weights [B, n] that sum to one, over the tokens that are no padding."""
+        seen = self.seen().to(self.trace.source)
+        return seen / seen.sum(1, keepdim=True)
+
+    def seen(self) -> Tensor:
+        """True for the tokens [B, n] that are no padding: all of them, unless the model was given a mask of its ids."""
+        n = self.trace.source.shape[1]
+        args, kwargs = split_arguments(self.extra)
+        for given in (kwargs.get("attention_mask"), *args):
+            if isinstance(given, Tensor) and given.shape == self.inputs.shape[:2] and given.shape[1] == n:
+                return given.to(self.trace.source.device) > 0
+        return torch.ones_like(self.trace.source, dtype=torch.bool)
 
     def readout(self) -> Tensor:
         """Where the class is read at the last layer: weights [B, n] that sum to one.
@@ -129,7 +146,14 @@ def run_classified(
 
     trace, layout = follow(view, inputs, extra, course, on_layout=check_tokens, on_output=read)
     (logits,) = found
-    classes = None if logits is None else choose_classes(target, logits)
+    problem = getattr(getattr(model, "config", None), "problem_type", None)
+    if problem == "multi_label_classification" and kind != "logit" and head is None:
+        raise ValueError(
+            f"class_score={kind!r}: {view.name} is configured for several labels at once, whose logits have no common "
+            'softmax; give class_score="logit"'
+        )
+    with torch.inference_mode(False):
+        classes = None if logits is None else choose_classes(target, logits)
     return ClassRun(trace, layout, view, inputs, extra, logits, classes, kind, tokens)
 
 
@@ -146,9 +170,11 @@ def choose_classes(target: Any, logits: Tensor) -> Tensor:
     batch, count = logits.shape
     if target is None:
         return logits.detach().argmax(-1)
-    if isinstance(target, tuple):
-        raise TypeError(f"target={target!r}: give one class, or a list or tensor with one class a sample")
+    if isinstance(target, tuple | str):
+        raise TypeError(f"target={target!r}: give the number of a class, or a list or tensor with one a sample")
     classes = torch.as_tensor(target, device=logits.device)
+    if not classes.numel():
+        raise ValueError(f"target: no class was given for a batch of {batch}")
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise TypeError(f"target must be a class number or several, got {target!r}")
     classes = classes.reshape(-1)
@@ -157,7 +183,7 @@ def choose_classes(target: Any, logits: Tensor) -> Tensor:
     if ((classes < 0) | (classes >= count)).any():
         wrong = classes[(classes < 0) | (classes >= count)][0].item()
         raise ValueError(f"target: class {wrong} does not exist, the model has {count} classes (0..{count - 1})")
-    return classes.long().expand(batch)
+    return classes.long().expand(batch).clone()  # no inference tensor, which no graph can hold
 
 
 def first_block(start_layer: int, depth: int) -> int:

@@ -18,7 +18,8 @@ __all__ = ["LeGrad"]
 
 
 class LeGrad(ClassAttribution):
-    """Mean over blocks of ``relu(dA)``, averaged over heads and query rows; the attention itself is left out.
+    """Mean over blocks of ``relu(dA)``, averaged over heads and query rows; the attention itself is left out, and so
+    is padding.
 
     The explained scalar of a block is the class score that the model's own head gives to the block's output, and its
     gradient is taken with respect to the attention of that block alone.
@@ -62,10 +63,10 @@ class LeGrad(ClassAttribution):
         return self._explain(inputs, target, options, course, self._rows)
 
     def _rows(self, run: ClassRun) -> Tensor:
-        uniform = torch.full_like(run.trace.source, 1 / run.trace.source.shape[1])
+        queries = run.queries()
         scores = run.scores()
         for layer in range(1, run.depth):
             output = through_tail(run.again, run.view.model, run.view.blocks, run.trace, layer)
             scores = scores + run.scores(class_scores(self.model, output, self.head))
-        gradients = pull_back(run.trace, scores, dict.fromkeys(range(1, run.depth + 1), uniform))
-        return torch.stack(list(gradients.values())).mean(0)
+        gradients = pull_back(run.trace, scores, dict.fromkeys(range(1, run.depth + 1), queries))
+        return torch.stack(list(gradients.values())).mean(0) * run.seen()

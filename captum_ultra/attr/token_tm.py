@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -129,7 +130,7 @@ class _LatentTokenTM(LatentTokenAttribution):
 
 def _course(layer: int, weights: TransformationWeights, aggregation: bool, first_blocks: int | None) -> Course:
     """The course up to a layer; an observer is needed where tokens have weights."""
-    if first_blocks is not None and not 1 <= first_blocks <= layer:
+    if first_blocks is not None and not 1 <= operator.index(first_blocks) <= layer:
         raise ValueError(f"first_blocks={first_blocks}: the model has {layer} blocks, take 1..{layer}")
     if first_blocks is not None and not aggregation:
         raise ValueError("first_blocks aggregates, so it needs aggregation=True")

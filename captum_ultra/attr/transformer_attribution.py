@@ -37,7 +37,7 @@ class TransformerAttribution(RelevanceAttribution):
 
     @log_usage(part_of_slo=True)
     def attribute(
-        self, inputs: Tensor | tuple[Tensor, ...], target: Any = None, *, start_layer: int = 1,
+        self, inputs: Tensor | tuple[Tensor, ...], target: Any = None, *, start_layer: int | None = None,
         **options: Unpack[ClassOptions],
     ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
         """Explain a class.
@@ -45,7 +45,7 @@ class TransformerAttribution(RelevanceAttribution):
         Args:
             inputs: images [B, C, H, W] normalised as the model expects, ids [B, N] or embeddings [B, N, d].
             target: the class, one for all or one a sample [B]; the predicted one when None.
-            start_layer: the first block of the product; the authors evaluate with 1.
+            start_layer: the first block of the product; 1 when None, as the authors evaluate (0 if there is one block).
             options: see :class:`captum_ultra.attr.class_attribution.ClassOptions`; relevance starts from the logit
                 whatever ``class_score`` is, the gradient from what it names.
 
@@ -58,12 +58,15 @@ class TransformerAttribution(RelevanceAttribution):
         """
         cells: dict[int, Cells] = {}
 
+        def first(depth: int) -> int:
+            return min(1, depth - 1) if start_layer is None else first_block(start_layer, depth)
+
         def course(depth: int) -> Course:
-            return Course(gradient_weighted, [depth], first=first_block(start_layer, depth), cells=cells)
+            return Course(gradient_weighted, [depth], first=first(depth), cells=cells)
 
         def rows(run: ClassRun) -> Tensor:
             readout = run.readout()
-            cells.update(self._stream(run, first_block(start_layer, run.depth)).maps)
+            cells.update(self._stream(run, first(run.depth)).maps)
             (row,) = pull_back(run.trace, run.scores(), {run.depth: readout}).values()
             return row
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_ultra.adapters import ModelViews
 from captum_ultra.adapters.class_scores import Head, check_head, class_scores
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.perturbation.class_curves import check_steps, class_log_probability
@@ -98,6 +99,7 @@ class ClassPerturbationTest:
         if not 0 < confidence < 1:
             raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
         self.model, self.head, self.forward = model, head, forward
+        self._views = ModelViews(model)
         self.internal_batch_size, self.random_grid = internal_batch_size, random_grid
         self.seed, self.confidence = seed, confidence
 
@@ -190,7 +192,7 @@ class ClassPerturbationTest:
         if self.forward is not None:
             scores = self.forward(inputs)
         else:
-            scores = class_scores(self.model, self.model(inputs), self.head)
+            scores = class_scores(self.model, self._output(inputs), self.head)
         if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(inputs):
             got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise UnsupportedModelError(
@@ -200,6 +202,13 @@ class ClassPerturbationTest:
         if not bool(scores.isfinite().all()):
             raise ValueError(f"{type(self.model).__name__} gives scores that are not finite; check weights and dtype")
         return scores
+
+    def _output(self, inputs: Tensor) -> Any:
+        """What the model returns, or of a two-tower model the tower that the inputs belong to."""
+        if self.head is None:
+            return self.model(inputs)
+        view = self._views(inputs)
+        return view.call(view.model, inputs, None)
 
 
 def _check_orders(order: str | Sequence[str]) -> tuple[str, ...]:

@@ -124,6 +124,10 @@ class TokenTransformation:
             for order in rows.values():
                 if torch.equal(joined.reshape(-1), output.permute(order).reshape(-1)):
                     return weight.detach().T.reshape(heads, d_v, -1)
+        if not output.isfinite().all():
+            raise ValueError(
+                f"the attention of {self._where} puts out NaN or infinity: check the input and the weights"
+            )
         raise self._refused("does something to its attention's output before the output projection")
 
     def _follow_branch(self, function: Any, args: tuple[Any, ...], operands: list[Tensor], result: Tensor) -> None:

@@ -168,7 +168,10 @@ def test_whole_clip_with_class_embeddings_equals_its_tower(name: str) -> None:
         ({"target": -1}, ValueError, "class -1 does not exist"),
         ({"target": [0, 1]}, ValueError, "2 classes for a batch of 3"),
         ({"target": 0.5}, TypeError, "class number"),
-        ({"target": (0, 1)}, TypeError, "one class a sample"),
+        ({"target": (0, 1)}, TypeError, "one a sample"),
+        ({"target": "dog"}, TypeError, "number of a class"),
+        ({"target": []}, ValueError, "no class was given"),
+        ({"readout": [0.5]}, TypeError, "integer"),
         ({"output": "pixels"}, ValueError, "output='pixels'"),
         ({"class_score": "loss"}, ValueError, "class_score='loss'.*'probability'"),
         ({"readout": 0}, ValueError, "readout must list"),
@@ -209,16 +212,53 @@ def test_legrad_puts_an_own_forward_of_a_block_back() -> None:
     assert model.blocks[1].forward is wrapped
 
 
-def test_bert_with_a_mask_ignores_its_padding() -> None:
-    model = classifier_named("hf-BertForSequenceClassification-sdpa").case.model()
+@pytest.mark.parametrize("name", ["rollout", "gae", "attcat", "raw_attention", "legrad", "grad_cam"])
+def test_bert_with_a_mask_ignores_its_padding(name: str) -> None:
+    model = classifier_named("hf-BertForSequenceClassification-sdpa").case.model(torch.float64)
     ids = torch.randint(3, 50, (1, 9), generator=torch.Generator().manual_seed(0))
     padded, mask = F.pad(ids, (0, 3)), F.pad(torch.ones_like(ids), (0, 3))
-    for name in ("rollout", "gae", "attcat", "raw_attention", "legrad", "grad_cam"):
-        method = method_class(name)(model)
-        found = method.attribute(padded, target=1, additional_forward_args=mask)
-        if name in ("rollout", "gae", "raw_attention"):
-            torch.testing.assert_close(found[:, :9], method.attribute(ids, target=1), rtol=1e-4, atol=1e-6)
-            assert found[:, 9:].abs().max() < 1e-6
+    method = method_class(name)(model)
+    found = method.attribute(padded, target=1, additional_forward_args=mask)
+    torch.testing.assert_close(found[:, :9], method.attribute(ids, target=1), rtol=1e-9, atol=1e-12)
+    assert found[:, 9:].abs().max() < 1e-12
+    torch.testing.assert_close(
+        found, method.attribute(padded, target=1, additional_forward_args={"attention_mask": mask})
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_works_in_inference_mode_with_targets_made_there(name: str) -> None:
+    method, x = method_class(name)(small()), images(2)
+    expected = method.attribute(x, target=1)
+    with torch.inference_mode():
+        target = torch.tensor([1, 1])
+        torch.testing.assert_close(method.attribute(x, target=target), expected)
+
+
+def test_probabilities_near_one_keep_their_gradient() -> None:
+    model = small()
+    with torch.no_grad():
+        model.head.weight.mul_(12)
+        model.head.bias.mul_(12)
+    x = images(1)
+    assert model(x).softmax(-1).max() > 1 - 1e-6
+    exact = method_class("token_tm")(model.double()).attribute(x.double(), rescale=True)
+    found = method_class("token_tm")(model.float()).attribute(x, rescale=True)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
+
+
+def test_several_labels_at_once_have_no_softmax() -> None:
+    model = transformers_models.build(
+        "Bert", "ForSequenceClassification", "sdpa", **_TEXT, num_labels=3, problem_type="multi_label_classification"
+    )
+    ids = torch.randint(3, 50, (1, 6))
+    with pytest.raises(ValueError, match=r'several labels at once.*class_score="logit"'):
+        GenericAttention(model).attribute(ids, target=0, class_score="probability")
+    assert GenericAttention(model).attribute(ids, target=0).shape == (1, 6)
+
+
+def test_transformer_attribution_takes_a_model_of_one_block() -> None:
+    assert method_class("transformer_attribution")(small(depth=1)).attribute(images(1)).shape == (1, 1, 16, 16)
 
 
 def test_every_method_is_importable_from_the_top() -> None:

@@ -333,3 +333,13 @@ def test_models_without_one_score_a_class() -> None:
         ClassPerturbationTest(Small(), baseline=0.0, forward=lambda x: torch.full((len(x), 4), torch.nan)).run(
             inputs, maps, target
         )
+
+
+def test_a_two_tower_model_is_tested_through_the_tower_of_its_inputs() -> None:
+    from tests.builders.transformers_models import _IMAGE, _TEXT, build
+
+    towers = {"vision_config": _IMAGE, "text_config": {**_TEXT, "projection_size": 32}}
+    clip = build("CLIP", "Model", "sdpa", **towers, projection_dim=16)
+    test = ClassPerturbationTest(clip, baseline=0.0, head=torch.randn(4, 16), random_grid=(4, 4))
+    result = test.run(torch.randn(2, 3, 32, 32), torch.rand(2, 1, 32, 32), targets=[0, 3], labels=[0, 1])
+    assert result.curve("accuracy", "positive").mean.shape == (9,)
