@@ -41,7 +41,7 @@ def register() -> tuple[str, ...]:
             config.ATTRIBUTION_NAMES_TO_METHODS[name] = _for_insights(form)
             config.ATTRIBUTION_METHOD_CONFIG[name] = config.ConfigParameters(
                 params={key: _as_captum(config, parameter) for key, parameter in form.parameters.items()},
-                # Insights keeps what these return and gives it again for the next sample: all of it can be parsed twice.
+                # Insights keeps what these return and gives it again for the next sample: all can be parsed twice.
                 post_process={key: parameter.parse for key, parameter in form.parameters.items()},
             )
     return tuple(forms)
