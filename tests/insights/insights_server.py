@@ -12,7 +12,7 @@ import torch
 from captum.insights import AttributionVisualizer, Batch
 from captum.insights.attr_vis.features import ImageFeature
 
-from captum_ultra.insights.register import register
+from captum_ultra.insights.captum_insights import register
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from captum_ultra import LatentTokenAttribution
-from captum_ultra.insights.register import register, unregister
+from captum_ultra.insights.captum_insights import register, unregister
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
 
 SHIPPED = find_spec("captum.insights") is not None

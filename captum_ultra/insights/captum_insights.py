@@ -30,7 +30,7 @@ def register() -> tuple[str, ...]:
             libraries that Insights needs are missing.
 
     Example:
-        >>> from captum_ultra.insights.register import register
+        >>> from captum_ultra.insights import register
         >>> register()  # doctest: +SKIP
         ('LatentTokenAttribution', 'RawAttention', 'AttentionRollout', 'GenericAttention', ...)
     """
