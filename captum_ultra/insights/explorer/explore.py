@@ -75,7 +75,7 @@ def explore(
     models = dict(model) if isinstance(model, Mapping) else {"": model}
     if not models:
         raise ValueError("model: an empty dict was given; at least one model is needed")
-    given = inputs if isinstance(inputs, Mapping) else dict.fromkeys(models, inputs)
+    given: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(models, inputs)
     if given.keys() != models.keys():
         raise ValueError(f"inputs: for the models {sorted(models)} there are inputs of {sorted(given)}")
     found: list[ImageMaps | TextMaps] = []

@@ -52,8 +52,7 @@ def is_signed(rows: NDArray[Any]) -> bool:
 def quantised(rows: NDArray[Any], levels: int, signed: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Rows [T, M] as bytes [T, M], and the scale [T] of every row: its largest absolute value.
 
-    Maps have few high and many low values, so that steps grow with the square root of the value: the byte is
-    ``levels * sqrt(value / scale)``. Signed rows have half of the levels on each side of the middle one.
+    The byte is ``levels * value / scale``, rounded. Signed rows have half of the levels on each side of the middle one.
 
     Args:
         rows: finite values [T, M].
@@ -61,16 +60,13 @@ def quantised(rows: NDArray[Any], levels: int, signed: bool) -> tuple[NDArray[np
         signed: whether the rows have negative values; otherwise those count as 0.
 
     Example:
-        >>> quantised(np.array([[0.0, 1.0, 4.0]]), levels=255, signed=False)[0].tolist()
+        >>> quantised(np.array([[0.0, 2.0, 4.0]]), levels=255, signed=False)[0].tolist()
         [[0, 128, 255]]
     """
     scales = np.abs(rows).max(axis=1, initial=0.0).astype(np.float32)
     shares = rows / np.where(scales > 0, scales, 1)[:, None].astype(np.float64)
     half = levels // 2
-    if signed:
-        steps = half + np.sign(shares) * half * np.sqrt(np.abs(shares))
-    else:
-        steps = levels * np.sqrt(shares.clip(min=0))
+    steps = half + half * shares if signed else levels * shares
     return np.rint(steps).clip(0, levels).astype(np.uint8), scales
 
 
@@ -86,4 +82,4 @@ def dequantised(
     """
     shares = steps.astype(np.float64)
     shares = shares / (levels // 2) - 1 if signed else shares / levels
-    return np.sign(shares) * shares**2 * scales.astype(np.float64)[:, None]
+    return shares * scales.astype(np.float64)[:, None]
