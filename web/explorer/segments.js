@@ -14,7 +14,7 @@ class Segments {
     this.distance = slider("Distance ζ", `zeta-${view.number}`, { min: 0, max: 1, step: 0.01, value: 0.4 },
       (value) => value.toFixed(2), (value) => page.setCut({ zeta: value }));
     this.readout = make("p", { class: "readout" });
-    this.element = make("figure", {}, make("h3", {}, "Segments: tokens with like explanations"), this.stage.element,
+    this.element = make("figure", {}, make("h3", {}, "Segments: tokens explained alike"), this.stage.element,
       make("div", { class: "sliders" }, this.count.element, this.distance.element), this.readout);
   }
 
@@ -47,7 +47,14 @@ class Segments {
     const shrink = Math.min(1, LONGEST_SIDE / Math.max(...size));
     const [height, width] = size.map((side) => Math.round(side * shrink));
     this.pixels = pixelLabels(this.view.rows(), labels, count, grid, [height, width]);
-    paintLabels(this.stage.canvas, this.pixels, colours, height, width, height > 2 * grid[0]);
+    // A small picture is drawn larger, so that borders stay thin.
+    const times = Math.max(1, Math.floor((2 * LONGEST_SIDE) / Math.max(height, width)));
+    const enlarged = new Int32Array(height * width * times * times);
+    for (let i = 0; i < enlarged.length; i++) {
+      const y = Math.floor(i / (width * times)), x = i % (width * times);
+      enlarged[i] = this.pixels[Math.floor(y / times) * width + Math.floor(x / times)];
+    }
+    paintLabels(this.stage.canvas, enlarged, colours, height * times, width * times, true);
   }
 
   adjustSliders() {

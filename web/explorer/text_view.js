@@ -32,9 +32,11 @@ class TextView {
       if (number === 0 && sink && this.model.special[0]) {
         text.append(this.piece(this.model.names[0], -1, [0], number, "piece sink"), " ");
       }
-      for (const [words, place, tokens] of part.levels[level]) {
-        text.append(tokens.length ? this.piece(words, place, tokens, number, "piece") : words);
-      }
+      const pieces = part.levels[level];
+      pieces.forEach(([words, place, tokens], at) => {
+        if (tokens.length) text.append(this.piece(words, place, tokens, number, "piece"));
+        else text.append(at === 0 ? words.trimStart() : at === pieces.length - 1 ? words.trimEnd() : words);
+      });
       return make("div", { class: "part" }, make("h3", {}, part.label), text);
     }));
     const first = this.pieces.find((piece) => this.explained(piece).length) || this.pieces[0];
