@@ -1,7 +1,7 @@
 """Put the explorer's page together: style and scripts of web/explorer in one template, with no tool but Python.
 
-    python tools/build_explorer.py          # writes captum_ultra/insights/explorer/page.html
-    python tools/build_explorer.py --check  # exit code 1 if that file is not what the sources make
+python tools/build_explorer.py          # writes captum_ultra/insights/explorer/page.html
+python tools/build_explorer.py --check  # exit code 1 if that file is not what the sources make
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCRIPTS = (
 def built() -> str:
     """The page's template, with the script in a scope of its own."""
     scripts = [(SOURCES / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
-    script = "(() => {\n\"use strict\";\n\n" + "\n".join(scripts) + "\n})();"
+    script = '(() => {\n"use strict";\n\n' + "\n".join(scripts) + "\n})();"
     style = (SOURCES / "style.css").read_text(encoding="utf-8")
     if "</script" in script or "{% endraw" in script or "{{" in style or "{%" in style or "{#" in style:
         raise ValueError("the sources hold what would end the script, or what the template would read as its own")

@@ -14,7 +14,7 @@ const part = (buffer, [start, length]) => buffer.slice(start, start + length);
 // Rows of maps, stored in steps between 0 and the row's scale (or between -scale and scale).
 class Rows {
   constructor(buffer, told, levels, signed) {
-    this.steps = new Uint8Array(part(buffer, told.steps));
+    this.steps = new (levels > 255 ? Uint16Array : Uint8Array)(part(buffer, told.steps));
     this.scales = new Float32Array(part(buffer, told.scales));
     this.width = this.scales.length ? this.steps.length / this.scales.length : 0;
     this.middle = signed ? levels >> 1 : 0;

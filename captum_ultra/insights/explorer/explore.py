@@ -64,7 +64,7 @@ def explore(
         >>> from captum_ultra.models.loader import load_model
         >>> page = explore(load_model("facts-llama"), ("Mara lives in Rome.", " Mara is in Italy."), layers=[2, 4])
         >>> page.models[0].maps["ULTra, sum score", 4].shape
-        (14, 14)
+        (12, 12)
     """
     named = named_methods(methods)
     if targets not in ("all", "last"):

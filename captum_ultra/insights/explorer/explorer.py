@@ -15,10 +15,28 @@ from captum_ultra.insights.explorer.images import ImageMaps
 from captum_ultra.insights.explorer.packing import LEVELS, Blob
 from captum_ultra.insights.explorer.texts import TextMaps
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "check_page"]
 
 _LARGE = 6_000_000  # bytes of a page; above, maps are stored in coarser steps
 _FRAME_HEIGHT = 760  # pixels in a notebook
+
+
+def check_page(path: str | Path) -> Path:
+    """The path of a page, if its suffix says so.
+
+    Raises:
+        ValueError: for a suffix other than .html.
+
+    Example:
+        >>> check_page("page.pdf")
+        Traceback (most recent call last):
+        ...
+        ValueError: cannot write 'page.pdf': the explorer is a page; give a name that ends in .html
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"cannot write {path.name!r}: the explorer is a page; give a name that ends in .html")
+    return path
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +102,7 @@ class Explorer:
         """
         from captum_ultra.insights.files import written_whole
 
-        path = Path(path)
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"cannot write {path.name!r}: the explorer is a page; give a name that ends in .html")
+        path = check_page(path)
         with written_whole(path) as unfinished:
             unfinished.write_text(self.to_html(), encoding="utf-8")
         return path
@@ -100,7 +116,7 @@ class Explorer:
 
     def _packed(self) -> tuple[dict[str, Any], str]:
         """What the page is told, and its numbers, in the finest steps that keep it small."""
-        for levels in LEVELS:
+        for levels in LEVELS[self.models[0].kind]:
             blob = Blob()
             models = [each.packed(blob, levels) for each in self.models]
             numbers = blob.packed()

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 __all__ = ["LEVELS", "Blob", "dequantised", "is_signed", "quantised"]
 
-LEVELS = (255, 127, 63, 31)  # how finely maps can be stored: the finest that keeps a page small is taken
+# How finely values can be stored: the finest that keeps a page small is taken. Two bytes a value are for texts, whose
+# pieces add up many of them and compare them between rows; no eye sees the difference in a map of an image.
+LEVELS = {"image": (255, 127, 63, 31), "text": (65535, 255, 127, 63, 31)}
 
 
 class Blob:
@@ -49,14 +51,17 @@ def is_signed(rows: NDArray[Any]) -> bool:
     return bool(rows.min(initial=0.0) < -1e-6 * np.abs(rows).max(initial=0.0))
 
 
-def quantised(rows: NDArray[Any], levels: int, signed: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Rows [T, M] as bytes [T, M], and the scale [T] of every row: its largest absolute value.
+def quantised(
+    rows: NDArray[Any], levels: int, signed: bool
+) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.float32]]:
+    """Rows [T, M] as steps [T, M], and the scale [T] of every row: its largest absolute value.
 
-    The byte is ``levels * value / scale``, rounded. Signed rows have half of the levels on each side of the middle one.
+    A step is ``levels * value / scale``, rounded. Signed rows have half of the levels on each side of the middle one.
 
     Args:
         rows: finite values [T, M].
-        levels: steps from 0 to the scale, or, of signed rows, from one end to the other; at most 255.
+        levels: steps from 0 to the scale, or, of signed rows, from one end to the other; above 255 a
+            step takes two bytes.
         signed: whether the rows have negative values; otherwise those count as 0.
 
     Example:
@@ -67,11 +72,11 @@ def quantised(rows: NDArray[Any], levels: int, signed: bool) -> tuple[NDArray[np
     shares = rows / np.where(scales > 0, scales, 1)[:, None].astype(np.float64)
     half = levels // 2
     steps = half + half * shares if signed else levels * shares
-    return np.rint(steps).clip(0, levels).astype(np.uint8), scales
+    return np.rint(steps).clip(0, levels).astype(np.uint16 if levels > 255 else np.uint8), scales
 
 
 def dequantised(
-    steps: NDArray[np.uint8], scales: NDArray[np.float32], levels: int, signed: bool
+    steps: NDArray[np.uint8 | np.uint16], scales: NDArray[np.float32], levels: int, signed: bool
 ) -> NDArray[np.float64]:
     """What the page reads: values [T, M] of what :func:`quantised` made.
 

@@ -135,7 +135,7 @@ def _maps(
         raise TypeError("methods: of a text, scores are shown, or maps by layer; an attribution object explains images")
     with warnings.catch_warnings():
         # The first token of a causal model rests on nothing before it: the page shows as much.
-        warnings.filterwarnings("ignore", message=".*nothing")
+        warnings.filterwarnings("ignore", message="all scores are zero")
         found = explain.attribute_spans(
             text, targets, list(range(count)), layer=list(layers), score=method, self_token="zero",
             show_progress=progress,
