@@ -42,9 +42,10 @@ function legend() {
   const bar = make("div", { class: "bar" });
   return {
     element: make("div", { class: "legend" }, make("span", {}, "relevance"), low, bar, top),
-    show(value, isSigned) {
-      low.textContent = isSigned ? brief(-value) : "0";
-      top.textContent = brief(value);
+    // What lies beyond the ends takes their colour.
+    show(value, isSigned, beyond) {
+      low.textContent = isSigned ? `${beyond ? "≤ " : ""}${brief(-value)}` : "0";
+      top.textContent = `${beyond ? "≥ " : ""}${brief(value)}`;
       bar.style.background = gradient(isSigned);
     },
   };

@@ -4,7 +4,7 @@ class ImagePage {
   constructor(told) {
     this.told = told;
     this.depth = Math.max(...told.models.map((model) => model.layers.length));
-    this.state = { layer: this.depth - 1, y: 0.5, x: 0.5, opacity: 0.75, smooth: true, cut: { zeta: 0.4 } };
+    this.state = { layer: this.depth - 1, y: 0.5, x: 0.5, opacity: 0.65, smooth: true, cut: { zeta: 0.4 } };
     this.pin = () => this.pins.pin();
     this.layerBy = (step) => this.setLayer(this.state.layer + step);
     this.views = told.views.map((view, number) => new ImageView(told.models[view.model], view, number, this));

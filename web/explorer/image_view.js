@@ -49,7 +49,7 @@ class ImageView {
   draw(everything) {
     const patch = this.patch(), values = this.values(), top = high(values);
     this.paint(this.stage, values, patch, top);
-    this.legend.show(top, this.signed);
+    this.legend.show(top, this.signed, values.some((value) => Math.abs(value) > top));
     this.small.forEach(({ button, stage }, index) => {
       this.paint(stage, this.values(index), patch);
       button.setAttribute("aria-pressed", String(index === this.layer));

@@ -1,7 +1,7 @@
 // The segmentation of one view: the linkage tree of its maps, cut where the reader says.
 
 const MOST_DRAWN = 64; // more clusters than that are drawn by patch
-const LONGEST_SIDE = 224; // pixels of the drawing
+const LONGEST_SIDE = 192; // pixels of the drawing
 
 class Segments {
   constructor(view, page) {
@@ -41,7 +41,7 @@ class Segments {
     const { labels, count, colours } = this.found, { grid, size } = this.view.model;
     if (count > MOST_DRAWN) {
       this.pixels = labels;
-      paintLabels(this.stage.canvas, labels, colours, grid[0], grid[1], false);
+      paintLabels(this.stage.canvas, labels, colours, grid[0], grid[1], 1, false);
       return;
     }
     const shrink = Math.min(1, LONGEST_SIDE / Math.max(...size));
@@ -49,12 +49,7 @@ class Segments {
     this.pixels = pixelLabels(this.view.rows(), labels, count, grid, [height, width]);
     // A small picture is drawn larger, so that borders stay thin.
     const times = Math.max(1, Math.floor((2 * LONGEST_SIDE) / Math.max(height, width)));
-    const enlarged = new Int32Array(height * width * times * times);
-    for (let i = 0; i < enlarged.length; i++) {
-      const y = Math.floor(i / (width * times)), x = i % (width * times);
-      enlarged[i] = this.pixels[Math.floor(y / times) * width + Math.floor(x / times)];
-    }
-    paintLabels(this.stage.canvas, enlarged, colours, height * times, width * times, true);
+    paintLabels(this.stage.canvas, this.pixels, colours, height, width, times, true);
   }
 
   adjustSliders() {

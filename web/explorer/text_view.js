@@ -110,7 +110,7 @@ class TextView {
       const colour = rests >= feeds ? RESTS_ON : FEEDS, share = Math.max(rests, feeds);
       each.strength = share;
       each.element.style.backgroundColor = share > 0.004 ? `rgba(${colour}, ${share.toFixed(3)})` : "";
-      each.element.style.color = share > 0.45 ? "#111" : "";
+      each.element.style.color = share > 0.68 ? "#111" : ""; // light letters of the dark theme would not stand out
       each.element.classList.toggle("here", each === piece);
       each.element.setAttribute("aria-pressed", String(each === piece && this.page.state.held !== null));
     });

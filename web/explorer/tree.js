@@ -1,5 +1,7 @@
 // Cutting a linkage tree, and drawing its clusters as segments.
 
+const WHITE = 0xffffffff;
+
 // How many joins are at most this far apart; heights do not fall.
 function joinsWithin(heights, distance) {
   let low = 0, end = heights.length;
@@ -64,16 +66,16 @@ function pixelLabels(rows, labels, count, grid, size) {
   const down = interpolation(gridRows, height), across = interpolation(gridColumns, width);
   const best = new Float64Array(height * width).fill(-1), found = new Int32Array(height * width);
   const enlarged = new Float64Array(height * width);
+  const line = new Float64Array(gridColumns);
   for (let cluster = 0; cluster < count; cluster++) {
     const at = cluster * patches;
     let low = Infinity, top = -Infinity;
     for (let y = 0; y < height; y++) {
       const above = at + down.first[y] * gridColumns, below = at + down.second[y] * gridColumns, v = down.share[y];
+      for (let x = 0; x < gridColumns; x++) line[x] = sums[above + x] + v * (sums[below + x] - sums[above + x]);
       for (let x = 0; x < width; x++) {
-        const left = across.first[x], right = across.second[x], u = across.share[x];
-        const upper = sums[above + left] + u * (sums[above + right] - sums[above + left]);
-        const lower = sums[below + left] + u * (sums[below + right] - sums[below + left]);
-        const value = upper + v * (lower - upper);
+        const left = line[across.first[x]];
+        const value = left + across.share[x] * (line[across.second[x]] - left);
         enlarged[y * width + x] = value;
         if (value < low) low = value;
         if (value > top) top = value;
@@ -88,17 +90,28 @@ function pixelLabels(rows, labels, count, grid, size) {
   return found;
 }
 
-function paintLabels(canvas, labels, colours, height, width, borders) {
-  canvas.width = width;
-  canvas.height = height;
+// Labels in colour, each drawn as a square of so many pixels, with thin white lines between different ones.
+function paintLabels(canvas, labels, colours, height, width, times, borders) {
+  canvas.width = width * times;
+  canvas.height = height * times;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
+  const image = context.createImageData(canvas.width, canvas.height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const packed = colours.map((colour) => {
+    const [red, green, blue] = SEGMENTS[colour % SEGMENTS.length];
+    return new Uint32Array(new Uint8Array([red, green, blue, 255]).buffer)[0];
+  });
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      const border = borders && ((x + 1 < width && labels[i] !== labels[i + 1]) || (y + 1 < height && labels[i] !== labels[i + width]));
-      const colour = border ? [255, 255, 255] : SEGMENTS[colours[labels[i]] % SEGMENTS.length];
-      image.data.set([...colour, 255], 4 * i);
+      const i = y * width + x, colour = packed[labels[i]];
+      const right = borders && x + 1 < width && labels[i] !== labels[i + 1];
+      const below = borders && y + 1 < height && labels[i] !== labels[i + width];
+      const first = y * times * canvas.width + x * times;
+      for (let v = 0; v < times; v++) {
+        const start = first + v * canvas.width;
+        pixels.fill(below && v === times - 1 ? WHITE : colour, start, start + times);
+        if (right) pixels[start + times - 1] = WHITE;
+      }
     }
   }
   context.putImageData(image, 0, 0);

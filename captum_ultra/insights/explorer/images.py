@@ -17,7 +17,7 @@ from captum_ultra.attr.latents import LatentReader
 from captum_ultra.insights.explorer.methods import Method
 from captum_ultra.insights.explorer.packing import Blob, is_signed, quantised
 
-__all__ = ["ImageMaps", "image_maps", "layer_numbers"]
+__all__ = ["ImageMaps", "image_maps", "layer_numbers", "linkage_merges"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def image_maps(
             found = _maps(explain, method, inputs, layer, show_progress)
             maps[label, layer] = _checked(found, label, layer, grid[0] * grid[1])
     size = (picture.shape[0], picture.shape[1])
-    merges = {key: _tree(each, grid, size) for key, each in maps.items()} if segmentation else {}
+    merges = {key: linkage_merges(each, grid, size) for key, each in maps.items()} if segmentation else {}
     return ImageMaps(name, picture, (grid[0], grid[1]), numbers, tuple(methods), maps, merges)
 
 
@@ -157,7 +157,7 @@ def _checked(maps: Tensor, label: str, layer: int, patches: int) -> NDArray[np.f
     return values
 
 
-def _tree(maps: NDArray[np.float32], grid: tuple[int, int], size: tuple[int, int]) -> NDArray[np.float64]:
+def linkage_merges(maps: NDArray[np.float32], grid: tuple[int, int], size: tuple[int, int]) -> NDArray[np.float64]:
     """The linkage of maps [P, P], compared as the segmenter compares them."""
     import torch
 
