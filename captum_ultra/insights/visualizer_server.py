@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ipaddress
 import json
 import logging
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -63,7 +64,8 @@ class VisualizerServer:
         debug: bool = False,
     ) -> None:  # fmt: skip
         names = {name.lower() for name in (*hosts, "localhost", *((socket.gethostname(),) if bind_all else ()))}
-        handler = partial(_Handler, visualizer, _Doors(names, bind_all), BoundedSemaphore(_WAITING), debug)
+        self._turns = _Turns()
+        handler = partial(_Handler, visualizer, _Doors(names, bind_all), self._turns, debug)
         self._http = _Server(("0.0.0.0" if bind_all else "127.0.0.1", port), handler)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -75,7 +77,8 @@ class VisualizerServer:
         return self._thread is not None
 
     def start(self) -> None:
-        """Answer requests, in a thread that does not keep the program alive."""
+        """Answer requests, in a thread that does not keep the program alive; the server ends with the program."""
+        atexit.register(self.stop)
         self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         self._thread.start()
 
@@ -89,12 +92,14 @@ class VisualizerServer:
             self.stop()
 
     def stop(self) -> None:
-        """Stop listening and free the port. A computation that runs is finished, and its answer is lost."""
+        """Stop listening, free the port, and wait until a computation that runs is finished."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._http.shutdown()
             thread.join()
         self._http.server_close()
+        self._turns.end()
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +113,37 @@ class VisualizerServer:
         return f"VisualizerServer({self.url!r}{'' if self.running else ', stopped'})"
 
 
+class _Turns:
+    """One computation at a time, and few requests that wait for their turn."""
+
+    def __init__(self) -> None:
+        self._places = BoundedSemaphore(_WAITING)
+        self._lock = Lock()
+        self._ended = False
+
+    def __call__(self, compute: Callable[[], Any]) -> Any:
+        """The result of ``compute``, when its turn has come.
+
+        Raises:
+            _Refused: if too many wait, or the server ends meanwhile.
+        """
+        if not self._places.acquire(blocking=False):
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy; try again")
+        try:
+            with self._lock:
+                if self._ended:
+                    raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server has ended")
+                return compute()
+        finally:
+            self._places.release()
+
+    def end(self) -> None:
+        """Let nobody begin, and wait for the one that runs: a thread that computes must not outlive the program."""
+        self._ended = True
+        with self._lock:
+            pass
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -115,7 +151,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]) -> None:
         self._places = BoundedSemaphore(_CONNECTIONS)
-        super().__init__(address, handler)  # type: ignore[arg-type]
+        super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection, while there are few."""
@@ -172,9 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _SILENCE
 
-    def __init__(
-        self, visualizer: TokenVisualizer, doors: _Doors, turns: BoundedSemaphore, debug: bool, *args: Any
-    ) -> None:
+    def __init__(self, visualizer: TokenVisualizer, doors: _Doors, turns: _Turns, debug: bool, *args: Any) -> None:
         self._visualizer, self._doors, self._turns, self._debug = visualizer, doors, turns, debug
         super().__init__(*args)
 
@@ -226,23 +260,14 @@ class _Handler(BaseHTTPRequestHandler):
             len(each) == 1 and each[0].isascii() and each[0].isdigit() and len(each[0]) < 9 for each in given.values()
         ):
             raise ValueError("numbers of a sample and a model are needed")
-        found = self._in_turn(lambda: self._visualizer.explorer(int(given["sample"][0]), int(given["model"][0])))
+        found = self._turns(lambda: self._visualizer.explorer(int(given["sample"][0]), int(given["model"][0])))
         self._send(found.to_html().encode(), "text/html; charset=utf-8", policy=_EXPLORER)
 
     def _computed(self, compute: Callable[[Any], dict[str, Any]]) -> None:
         if self.headers.get_content_type() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request must be application/json")
         asked = self._body()
-        self._json(self._in_turn(lambda: compute(asked)))
-
-    def _in_turn(self, compute: Callable[[], Any]) -> Any:
-        """The visualizer computes one thing at a time; few may wait for their turn."""
-        if not self._turns.acquire(blocking=False):
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy; try again")
-        try:
-            return compute()
-        finally:
-            self._turns.release()
+        self._json(self._turns(lambda: compute(asked)))
 
     def _body(self) -> Any:
         length = self.headers.get("Content-Length", "")

@@ -84,10 +84,8 @@ def test_the_class_of_the_page_can_be_ignored() -> None:
 
 def test_texts() -> None:
     model, ids = Reader().eval(), torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
-    shown = visualizer(
-        model, classes=["bad", "good"], features=TextFeature("Review", None, None, lambda ids: [f"w{i}" for i in ids[0]]),
-        dataset=[Batch(ids)],
-    )  # fmt: skip
+    words = TextFeature("Review", None, None, lambda ids: [f"w{i}" for i in ids[0]])
+    shown = visualizer(model, classes=["bad", "good"], features=words, dataset=[Batch(ids)])
     expected = LatentTokenAttribution(model).attribute(ids[1:], token=2, layer=1)
     np.testing.assert_allclose(shown.explain(1, token=2, layer=1).values, expected[0].numpy())
     answer = explained(shown, request(sample=1, arguments={"token": "-1"}))

@@ -6,8 +6,11 @@ import http.client
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +221,32 @@ def test_it_listens_on_loopback_and_frees_its_port() -> None:
         assert tried.connect_ex(("127.0.0.1", server.port)) != 0
     with shown.serve(port=server.port) as again:
         assert again is not server and again.port == server.port and ask(again, "/config")[0] == 200
+
+
+def test_a_program_ends_while_something_is_computed() -> None:
+    """A thread that computes when the interpreter goes would bring the program down."""
+    code = """
+import threading, time, torch
+from captum_ultra.insights import Batch, ImageFeature, TokenVisualizer
+from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
+from tests.insights.test_visualizer_server import ASKED, ask
+begun = threading.Event()
+def slow(original):
+    begun.set()
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        torch.rand(300, 300) @ torch.rand(300, 300)
+    return original
+model = ViTClassifier(ViTClassifierConfig(image_size=16, dim=16, depth=2, heads=2)).eval()
+shown = TokenVisualizer(model, [], ImageFeature("Photo", None, None, slow), [Batch(torch.rand(2, 3, 16, 16))])
+server = shown.serve()
+threading.Thread(target=ask, args=(server, "/explain", ASKED), daemon=True).start()
+begun.wait(60)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2]
+    )
+    assert process.returncode == 0 and "terminate" not in process.stderr, process.stderr
 
 
 def test_names_are_given_when_it_listens_everywhere() -> None:

@@ -4,6 +4,7 @@
 const VIRIDIS = "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725";
 const BLUE_ORANGE = "053c6e 15598f 2f79ae 5799c6 86b6d6 b0d0e4 d3e4ee ebf0f3 f7f6f2 f8ead7 f9d7b0 f9bd83 f3a055 e58232 cb6318 a5480c 7a3205";
 const PAGE = 24;
+const SMALL = 160; // pixels of a picture that is enlarged without smoothing
 const at = (id) => document.getElementById(id);
 const state = { config: null, sample: null, model: 0, method: null, arguments: {}, target: null, opacity: 0.75, shown: null };
 let asking = false, again = false;
@@ -46,7 +47,7 @@ async function list() {
   const start = at("samples").children.length;
   const { samples, more } = await ask("samples", { start, count: PAGE });
   for (const each of samples) {
-    const button = make("button", { type: "button", class: "sample", role: "option", "aria-selected": "false", onclick: () => choose(each.index) });
+    const button = make("button", { type: "button", class: "sample", "aria-pressed": "false", onclick: () => choose(each.index) });
     if (each.thumbnail) button.append(make("img", { src: each.thumbnail, alt: "" }));
     button.append(each.words ?? each.label ?? `sample ${each.index}`);
     if (each.words && each.label) button.append(make("div", { class: "quiet" }, each.label));
@@ -61,7 +62,7 @@ async function list() {
 function choose(index) {
   state.sample = index;
   state.target = null;
-  [...at("samples").children].forEach((each, number) => each.setAttribute("aria-selected", String(number === index)));
+  [...at("samples").children].forEach((each, number) => each.setAttribute("aria-pressed", String(number === index)));
   at("explorer").replaceChildren();
   update();
 }
@@ -167,7 +168,8 @@ function legend({ high, signed }) {
 }
 
 function stage(shown, kind) {
-  const box = make("div", { class: `stage ${kind}` }, make("img", { src: shown.picture, alt: kind === "map" ? "map over the image" : "image" }));
+  const crisp = Math.max(...shown.shape) < SMALL ? " crisp" : "";
+  const box = make("div", { class: `stage ${kind}${crisp}` }, make("img", { src: shown.picture, alt: kind === "map" ? "map over the image" : "image" }));
   box.style.aspectRatio = `${shown.shape[1]} / ${shown.shape[0]}`;
   if (kind === "map") {
     const canvas = make("canvas", { id: "map" });
@@ -206,7 +208,10 @@ function words(shown) {
 
 function draw() {
   const shown = state.shown, what = shown.explains === "class" ? (state.config.classes[shown.target] ?? "the predicted class") : null;
-  if (state.config.kind === "text") at("result").replaceChildren(words(shown));
+  if (state.config.kind === "text") {
+    const scale = `relevance: the strongest colour is ${brief(shown.high)}${shown.signed ? ", blue is against" : ""}`;
+    at("result").replaceChildren(words(shown), make("div", { class: "legend" }, scale));
+  }
   else {
     at("result").replaceChildren(
       make("figure", {}, make("figcaption", {}, shown.explains === "token" ? "image: click to choose a token" : "image"), stage(shown, "image")),
@@ -226,7 +231,9 @@ function draw() {
 
 function explore() {
   const title = `All tokens of sample ${state.sample}`;
-  at("explorer").replaceChildren(make("iframe", { src: `explorer?sample=${state.sample}&model=${state.model}`, title }));
+  const loaded = () => say(`${title} are below.`);
+  say("Explaining all tokens of this sample …");
+  at("explorer").replaceChildren(make("iframe", { src: `explorer?sample=${state.sample}&model=${state.model}`, title, onload: loaded }));
 }
 
 function theme() {
@@ -241,6 +248,7 @@ async function begin() {
   at("more").addEventListener("click", () => list().catch((error) => say(error.message, true)));
   at("explore").addEventListener("click", explore);
   at("controls").addEventListener("submit", (event) => event.preventDefault());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
   showTheme();
   try {
     state.config = await ask("config");
