@@ -38,7 +38,11 @@ const [kind, count, done] = arguments;
     const start = performance.now();
     acts[kind](i);
     const script = performance.now();
-    await new Promise((next) => requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = next; c.port2.postMessage(0); }));
+    await new Promise((next) => requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = next;
+      channel.port2.postMessage(0);
+    }));
     times.push([script - start, performance.now() - start]);
   }
   done(times);

@@ -177,8 +177,11 @@ def test_models_side_by_side_are_pointed_at_together(browser: Browser, tmp_path:
     browser.point(stages[1], 0.5 / 4, 2.5 / 3)
     assert browser.ask("page.views[1].patch()") == [2, 0]
     assert close(browser.ask("[...page.views[1].values()]"), other.maps["first", 2][8])
+    layers = "page.views.map((view) => view.model.layers[view.layer])"
     browser.ask("page.setLayer(0)")
-    assert browser.ask("page.views.map((view) => view.model.layers[view.layer])") == [1, 1]
+    assert browser.ask(layers) == [1, 1]
+    browser.all(".view")[1].find_elements("css selector", ".strip button")[1].click()
+    assert browser.ask(layers) == [4, 2]
     assert browser.complaints() == []
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from captum_ultra import TokenContribution
+from captum_ultra.attr.tokens import TokenizedText
 from captum_ultra.insights import explore
-from captum_ultra.insights.explorer import Explorer
+from captum_ultra.insights.explorer import Explorer, TextMaps
 from captum_ultra.models.loader import load_model
 from tests.insights.explorer.browser import Browser, opened
 
@@ -114,6 +115,8 @@ def test_words_and_sentences_add_up_tokens(page: Browser, explorer: Explorer) ->
     expected = [maps[targets][:, tokens].sum(1).mean() for _, _, tokens in parts[0] if tokens]
     drawn = shares(context)
     assert np.abs(drawn * max(expected) - np.array(expected) * drawn.max()).max() < 0.01 * max(expected)
+    told = page.ask("page.views[0].values(page.views[0].pieceAt(page.place())).rests")
+    assert told[: len(expected)] == pytest.approx(expected, rel=1e-3)
     page.one("#level option[value=word]").click()
     assert [each.text for each in pieces(page, 2)][:3] == ["Mara", "is", "at"]
 
@@ -123,6 +126,17 @@ def test_the_sink_is_shown_on_request(page: Browser) -> None:
     page.one("#sink").click()
     page.point(pieces(page, 2)[1])
     assert page.one(".sink").text == "<s>" and shares(page.all(".sink"))[0] > 0
+
+
+def test_a_first_token_that_is_a_word_is_left_out_too(browser: Browser, tmp_path: Path) -> None:
+    tokens = TokenizedText("a b c", (0, 1, 2), ((0, 1), (2, 3), (4, 5)), (False,) * 3, ("a", "b", "c"))
+    maps = {("m", 1): np.array([[0, 0, 0], [9, 0, 0], [9, 1, 0]], dtype=np.float32)}
+    sample = TextMaps("model", (("text", "a b c"),), tokens, (0, 1, 2), (1,), ("m",), maps)
+    browser.open(Explorer.of([sample], "sample").save(tmp_path / "page.html"))
+    browser.point(browser.all(".piece")[2], click=True)
+    assert shares(browser.all(".piece")).tolist() == [0, 1, 0]
+    browser.one("#sink").click()
+    assert shares(browser.all(".piece")) == pytest.approx([1, 1 / 9, 0], abs=0.01)
 
 
 def test_keyboard_and_holding(page: Browser) -> None:
