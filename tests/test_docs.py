@@ -12,7 +12,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["language_models.md", "explorer.md"])
+@pytest.mark.parametrize("page", ["language_models.md", "explorer.md", "figures.md", "insights.md"])
 def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # what the page saves
     matplotlib.use("agg")

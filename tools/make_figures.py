@@ -17,10 +17,9 @@ from torch import Tensor
 
 from captum_ultra import LatentTokenAttribution, TokenContribution
 from captum_ultra.attr.latents import LatentReader
-from captum_ultra.data import Facts, Scenes
+from captum_ultra.data import Facts, ObjectScenes, Scenes
 from captum_ultra.data.facts import SEPARATOR
 from captum_ultra.experiments.evaluate.rows import Row, percent
-from captum_ultra.experiments.intervals import bootstrap
 from captum_ultra.insights import (
     contribution_figure,
     curves_figure,
@@ -29,14 +28,18 @@ from captum_ultra.insights import (
     faithfulness_figure,
     masks_figure,
     overlay_figure,
+    panels_figure,
     perturbation_examples_figure,
     perturbation_figure,
     points_figure,
     save_figure,
     segmentation_figure,
 )
+from captum_ultra.insights.compare import compare
 from captum_ultra.insights.scene_demo import explain_scene
+from captum_ultra.intervals import bootstrap
 from captum_ultra.models.llama import facts_llama, facts_tokenizer
+from captum_ultra.models.loader import load_model
 from captum_ultra.models.vit import scenes_vit
 from captum_ultra.perturbation import LatentPerturbationTest, comprehensiveness, perturb_patches, sufficiency
 from captum_ultra.segmentation import LatentTokenSegmenter, gt_unique, object_mask
@@ -198,12 +201,23 @@ def _over_zeta() -> Iterator[Row]:
 
 
 def points() -> Any:
-    rows = []
+    return points_figure(list(_numbers()))
+
+
+def panels() -> Any:
+    return panels_figure(list(_numbers()))
+
+
+def _numbers() -> Iterator[Row]:
     for score, name in (("sum", "ULTra_S"), ("energy", "ULTra_E")):
         for tau in (0.1, 0.2):
             values = [_mean_iou(index, at_layer(index, score), tau) for index in range(12)]
-            rows.append(Row(name, f"IoU, tau = {tau:g}", percent(bootstrap(torch.tensor(values).double()))))
-    return points_figure(rows)
+            yield Row(name, f"IoU, tau = {tau:g}", percent(bootstrap(torch.tensor(values).double())))
+
+
+def comparison() -> Any:
+    loaded, scene = load_model("scenes-classifier"), ObjectScenes(3)[2]
+    return compare(loaded, loaded.model.preprocess(scene.image[None]), names=[scene.name]).figure()
 
 
 @cache
@@ -225,7 +239,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     each.__name__: each
     for each in (
         explain, token_layers, overlays, masks, segmentation, dendrogram, perturbation_examples, perturbation,
-        curves_tau, curves_layers, curves_zeta, points, contribution, faithfulness,
+        curves_tau, curves_layers, curves_zeta, points, panels, comparison, contribution, faithfulness,
     )
 }  # fmt: skip
 

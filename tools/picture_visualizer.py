@@ -1,15 +1,11 @@
 """Take the picture of the visualizer that the documentation shows: the shipped classifier on held-out scenes.
 
-python tools/picture_visualizer.py  # writes docs/images/visualizer.png; needs Chromium and its driver
+python -m tools.picture_visualizer  # writes docs/images/visualizer.png; needs Chromium and its driver
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 import torch
 from PIL import Image
@@ -20,6 +16,7 @@ from captum_ultra.insights import Batch, ImageFeature, TokenVisualizer
 from captum_ultra.models.loader import load_model
 from tests.insights.explorer.browser import Browser, missing
 
+ROOT = Path(__file__).parents[1]
 SIZE = {"width": 1100, "height": 760, "deviceScaleFactor": 1, "mobile": False}
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_ultra.insights.captum_insights import register, unregister
-    from captum_ultra.insights.evaluation import curves_figure, points_figure
+    from captum_ultra.insights.evaluation import curves_figure, panels_figure, points_figure
     from captum_ultra.insights.explorer import Explorer, explore
     from captum_ultra.insights.faithfulness import faithfulness_figure
     from captum_ultra.insights.features import Batch, ImageFeature, TextFeature
@@ -30,6 +30,7 @@ __all__ = [
     "faithfulness_figure",
     "masks_figure",
     "overlay_figure",
+    "panels_figure",
     "perturbation_examples_figure",
     "perturbation_figure",
     "points_figure",
@@ -54,6 +55,7 @@ _LAZY = {
     "faithfulness_figure": "faithfulness",
     "masks_figure": "sheets",
     "overlay_figure": "sheets",
+    "panels_figure": "evaluation",
     "perturbation_examples_figure": "sheets",
     "perturbation_figure": "perturbation",
     "points_figure": "evaluation",

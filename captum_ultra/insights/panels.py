@@ -26,7 +26,6 @@ __all__ = [
     "draw_scene",
     "outline",
     "panels",
-    "resized",
     "styled",
 ]
 
@@ -133,7 +132,7 @@ def draw_map(axes: Axes, picture: Array, values: Array, scale: ColorScale) -> No
     """The map in colour over the image in grey; one bitmap, so that vector formats keep it sharp."""
     grey = picture if picture.ndim == 2 else picture @ np.array([0.299, 0.587, 0.114])
     axes.imshow(
-        _blend(resized(values, picture.shape[:2]), grey, scale), extent=_extent(picture), interpolation="nearest"
+        _blend(_resized(values, picture.shape[:2]), grey, scale), extent=_extent(picture), interpolation="nearest"
     )
 
 
@@ -147,7 +146,7 @@ def _blend(values: Array, grey: Array, scale: ColorScale) -> Array:
     return share * colors + (1 - share) * grey[..., None]
 
 
-def resized(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _resized(values: Array, shape: tuple[int, ...]) -> Array:
     """Values [h, w] repeated to cover [H, W]: every pixel takes the value of the cell it lies in."""
     rows = np.arange(shape[0]) * values.shape[0] // shape[0]
     columns = np.arange(shape[1]) * values.shape[1] // shape[1]

@@ -22,7 +22,6 @@ from captum_ultra.insights.panels import (
     draw_scene,
     outline,
     panels,
-    resized,
     styled,
 )
 
@@ -255,11 +254,11 @@ def _draw_overlay(axes: Axes, picture: NDArray[Any], values: NDArray[Any]) -> se
 
 
 def _draw_mask(axes: Axes, picture: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-    inside = resized(mask, picture.shape[:2])
+    (height, width), (rows, columns) = picture.shape[:2], mask.shape
+    inside = mask[np.ix_(np.arange(height) * rows // height, np.arange(width) * columns // width)]
     weight = np.where(inside, 1.0, _DIMMED)
     draw_scene(axes, picture * (weight if picture.ndim == 2 else weight[..., None]), None, None)
     if inside.any() and not inside.all():
-        height, width = inside.shape
         axes.contour(
             np.arange(width) + 0.5, np.arange(height) + 0.5, inside.astype(float), [0.5], colors=TARGET, linewidths=0.8
         )
