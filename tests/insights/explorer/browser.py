@@ -38,7 +38,13 @@ class Browser:
 
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM or ""
-        for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        for argument in (
+            "--headless=new",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--window-size=1200,900",
+        ):
             options.add_argument(argument)
         if os.geteuid() == 0:  # Chromium's sandbox does not run as root, as in a container
             options.add_argument("--no-sandbox")
