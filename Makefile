@@ -4,18 +4,22 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST_ARGS ?=
 VENV := .venv
+INSIGHTS := .venv-insights
 BIN := $(VENV)/bin
 # The constraints keep torch at the pinned version: left free, pip may take a build of several GB.
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 DECLARED := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test lint format docs tutorials bench clean distclean
+.PHONY: demo test insights-test lint format docs tutorials bench clean distclean
 
 demo: $(VENV)/.text  ## explain tokens of the shipped models, write out/demo.png, out/text.html and out/text.png
 	$(BIN)/captum-ultra demo --output out
 
 test: $(VENV)/.test  ## all tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+insights-test: $(INSIGHTS)/.made  ## Captum Insights, with the last captum that ships it, over HTTP
+	$(INSIGHTS)/bin/python -m pytest tests/insights/test_captum_insights.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -39,7 +43,7 @@ clean:
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(INSIGHTS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,3 +59,9 @@ $(VENV)/.test: $(DECLARED) | $(BIN)/python
 $(VENV)/.docs: $(DECLARED) | $(BIN)/python
 	$(INSTALL) ".[docs]"
 	@touch $@ $(VENV)/.text
+
+$(INSIGHTS)/.made: $(DECLARED) constraints-insights.txt
+	$(PYTHON) -m venv $(INSIGHTS)
+	$(INSIGHTS)/bin/python -m pip install --quiet --constraint constraints-insights.txt --editable . \
+		flask flask-compress pytest
+	@touch $@

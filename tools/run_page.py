@@ -1,6 +1,6 @@
 """Run the code of a page of the documentation in a folder, to see what it saves or to renew the page's pictures.
 
-    python tools/run_page.py docs/ten_minutes.md docs/images/ten_minutes
+python tools/run_page.py docs/ten_minutes.md docs/images/ten_minutes
 """
 
 from __future__ import annotations

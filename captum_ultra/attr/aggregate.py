@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from captum_ultra.attr.tokens import Span, visible_places
 
-__all__ = ["ScoredText", "aggregate", "sentence_spans", "word_spans"]
+__all__ = ["ScoredText", "aggregate", "grouped", "sentence_spans", "word_spans"]
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
 _SENTENCE = re.compile(
@@ -88,21 +88,39 @@ def aggregate(
     """
     if aggregation not in _AGGREGATIONS:
         raise ValueError(f"aggregation={aggregation!r} is unknown; possible: {', '.join(map(repr, _AGGREGATIONS))}")
+    put_together = _AGGREGATIONS[aggregation]
+    return [
+        ScoredText(text[slice(*span)], put_together([scores[token] for token in tokens]), span)
+        for span, tokens in grouped(text, spans, offsets)
+    ]
+
+
+def grouped(text: str, spans: Sequence[Span], offsets: Sequence[Span]) -> list[tuple[Span, list[int]]]:
+    """The tokens of each span: (span, numbers of its tokens), as :func:`aggregate` counts them.
+
+    Args:
+        text: the text.
+        spans: of all its visible characters, in order.
+        offsets: character spans of the tokens.
+
+    Example:
+        >>> grouped("a bc", [(0, 1), (2, 4)], [(0, 1), (1, 3), (3, 4)])
+        [((0, 1), [0]), ((2, 4), [1, 2])]
+    """
     reached = [_reached(text, spans, offset) for offset in offsets]
     begins = [1] * len(spans)  # whether a group of joined spans begins here
     for first, last in reached:
         begins[first + 1 : last + 1] = [0] * (last - first)
     group_of = [number - 1 for number in accumulate(begins)]
-    groups: list[list[float]] = [[] for _ in range(sum(begins))]
-    for (first, _), score in zip(reached, scores, strict=True):
-        groups[group_of[first]].append(score)
-    put_together = _AGGREGATIONS[aggregation]
+    groups: list[list[int]] = [[] for _ in range(sum(begins))]
+    for token, (first, _) in enumerate(reached):
+        groups[group_of[first]].append(token)
     ends = {group: end for group, (_, end) in zip(group_of, spans, strict=True)}
     starts = [start for begin, (start, _) in zip(begins, spans, strict=True) if begin]
     return [
-        ScoredText(text[start : ends[group]], put_together(values), (start, ends[group]))
-        for group, (start, values) in enumerate(zip(starts, groups, strict=True))
-        if values
+        ((start, ends[group]), tokens)
+        for group, (start, tokens) in enumerate(zip(starts, groups, strict=True))
+        if tokens
     ]
 
 
