@@ -86,6 +86,8 @@ def test_methods_explain_the_class_they_are_asked_for(model, scenes):
     x = model.preprocess(scenes[0].image)[None]
     make = map_makers(model, ["gae"])["gae"]
     assert not torch.allclose(make(scenes[0], x, 0, 0), make(scenes[0], x, 1, 0))
+    signed, absolute = (map_makers(model, [name])[name](scenes[0], x, 0, 0) for name in ("attcat", "attcat_absolute"))
+    assert (signed < 0).any() and torch.equal(signed.abs(), absolute)
     with pytest.raises(ValueError, match="'magic' is unknown"):
         map_makers(model, ["magic"])
 
@@ -332,12 +334,12 @@ def test_tables_mark_the_best_method_and_leave_controls_out():
 
 def test_the_command_prints_tables_and_writes_numbers_and_figures(tmp_path, monkeypatch, capsys, model):
     monkeypatch.setattr(command, "scenes_classifier", lambda: model)
-    arguments = ["--scenes", "3", "--sanity-scenes", "2", "--draws", "1", "--methods", "gae,rollout"]
+    arguments = ["--scenes", "3", "--sanity-scenes", "2", "--draws", "1", "--methods", "gae,rollout,attcat"]
     monkeypatch.setattr(sys, "argv", ["run", *arguments, "-o", str(tmp_path)])
     command.main()
     printed = capsys.readouterr().out
     assert (tmp_path / "tables.md").read_text() == printed
-    assert "| rollout |" in printed and "fails, blind to the head" in printed
+    assert "| rollout |" in printed and "| \\|ATTCAT\\| |" in printed and "fails, blind to the head" in printed
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["scenes"]["mask"]["mIoU"][0] == pytest.approx(100)
     assert numbers["randomised"]["shuffled"]["edges"]["verdict"] == "fails"

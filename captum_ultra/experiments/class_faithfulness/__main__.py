@@ -22,7 +22,7 @@ from captum_ultra.attr.methods import METHODS, find_methods
 from captum_ultra.data import ObjectScenes
 from captum_ultra.experiments.cell_store import CellStore
 from captum_ultra.experiments.class_faithfulness.figures import maps_figure, removal_figure, sanity_figure
-from captum_ultra.experiments.class_faithfulness.maps import CONTROLS
+from captum_ultra.experiments.class_faithfulness.maps import ABSOLUTE, CONTROLS
 from captum_ultra.experiments.class_faithfulness.randomised import SCHEMES
 from captum_ultra.experiments.class_faithfulness.sanity import Sanity
 from captum_ultra.experiments.class_faithfulness.sanity_tables import plain_sanity, sanity_table, stage_table
@@ -43,7 +43,7 @@ __all__ = ["run"]
 
 _CHECKED_CONTROLS = ("edges",)  # a control ignores the weights, so that one is enough to see what the check says then
 _SHOWN, _DPI = 4, 100
-_AGREEMENT = (*WHERE[1:3], REMOVAL[0], REMOVAL[1], *PROBABILITY)
+_AGREEMENT = (*WHERE[1:3], *REMOVAL[:2], PROBABILITY[0], PROBABILITY[3])
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
     Raises:
         ValueError: if the folder holds results of other weights, another seed, or scenes that looked different.
     """
-    names = (*methods, *CONTROLS)
+    names = (*methods, *(name for name, method in ABSOLUTE.items() if method in methods), *CONTROLS)
     settings = settings_of(model, seed)
     study = Faithfulness(
         model, ObjectScenes(scenes, seed, model.image_size), CellStore(folder / "scenes.jsonl", settings)
@@ -86,9 +86,9 @@ def run(
     (folder / "numbers.json").write_text(json.dumps(values, indent=1, allow_nan=False))
     shown = ObjectScenes(min(scenes, _SHOWN), seed, model.image_size)
     figures = {
-        "removal": removal_figure(study, names),
+        "removal": removal_figure(study, (*methods, *CONTROLS)),
         "randomised": sanity_figure(sanity, checked),
-        "maps": maps_figure(model, shown, names),
+        "maps": maps_figure(model, shown, (*methods, *CONTROLS)),
     }
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png", dpi=_DPI)

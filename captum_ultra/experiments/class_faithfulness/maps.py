@@ -15,20 +15,24 @@ from captum_ultra.experiments.evaluate.token_tm.maps import LABELS as METHOD_LAB
 from captum_ultra.models.vit_classifier import ViTClassifier
 from captum_ultra.perturbation.seeds import seeded_generator
 
-__all__ = ["CONTROLS", "LABELS", "MapMaker", "edges", "map_makers", "on_patches"]
+__all__ = ["ABSOLUTE", "CONTROLS", "LABELS", "MapMaker", "edges", "map_makers", "on_patches"]
 
 MapMaker = Callable[[ObjectScene, Tensor, int, int], Tensor]
 """(scene, its input [1, 3, H, W], class, number of the scene) -> map [H, W], not scaled."""
 
+ABSOLUTE = {f"{method}_absolute": method for method in ("attcat", "conservative_lrp", "lrp")}
+"""Signed methods once more, by absolute value: the name of the map -> that of the method."""
+
 LABELS = {
     **METHOD_LABELS,
+    **{name: f"|{METHOD_LABELS[method]}|".replace("|", "\\|") for name, method in ABSOLUTE.items()},
     "mask": "*the object's mask*",
     "mask_patches": "*the mask on patches*",
     "edges": "*Sobel edges*",
     "centre": "*centre*",
     "random": "*random*",
 }
-"""What the tables call the methods and, in italics, the controls."""
+"""What the tables call the methods, between bars their absolute values, and in italics the controls."""
 
 _CENTRE_WIDTH = 0.25  # standard deviation, in sides of the image
 
@@ -38,7 +42,7 @@ def map_makers(model: ViTClassifier, names: Sequence[str], seed: int = 0) -> dic
 
     Args:
         model: that is explained.
-        names: of :data:`captum_ultra.attr.methods.METHODS` or of ``CONTROLS``.
+        names: of :data:`captum_ultra.attr.methods.METHODS`, ``ABSOLUTE`` or ``CONTROLS``.
         seed: of the random control.
 
     Raises:
@@ -51,13 +55,14 @@ def map_makers(model: ViTClassifier, names: Sequence[str], seed: int = 0) -> dic
         >>> [make(scene, model.preprocess(scene.image)[None], 0, 0).shape for make in makers.values()]
         [torch.Size([64, 64]), torch.Size([64, 64])]
     """
-    unknown = [name for name in names if name not in METHODS and name not in CONTROLS]
+    known = (*METHODS, *ABSOLUTE, *CONTROLS)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"map {unknown[0]!r} is unknown; known are {', '.join((*METHODS, *CONTROLS))}")
+        raise ValueError(f"map {unknown[0]!r} is unknown; known are {', '.join(known)}")
     return {
-        name: partial(_explained, method_class(name)(model).attribute)
-        if name in METHODS
-        else partial(CONTROLS[name], model.patch_size, seed)
+        name: partial(CONTROLS[name], model.patch_size, seed)
+        if name in CONTROLS
+        else partial(_explained, method_class(ABSOLUTE.get(name, name))(model).attribute, name in ABSOLUTE)
         for name in names
     }
 
@@ -77,12 +82,12 @@ def edges(image: Tensor) -> Tensor:
 
 
 def _explained(
-    attribute: Callable[..., Tensor], scene: ObjectScene, x: Tensor, target: int, number: int
+    attribute: Callable[..., Tensor], absolute: bool, scene: ObjectScene, x: Tensor, target: int, number: int
 ) -> Tensor:  # a method sees what the model sees, neither the scene nor its number
     found = attribute(x, target=target, output="input", interpolation="bilinear")[0, 0].detach()
     if not bool(found.isfinite().all()):
         raise ValueError(f"the map of scene {number} is not finite")
-    return found
+    return found.abs() if absolute else found
 
 
 # Controls stand on the patch grid and are enlarged as the maps of most methods are, so that none has finer detail; the
