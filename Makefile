@@ -2,7 +2,8 @@
 # Stamp files make a second call quick; edit setup.cfg or constraints.txt and the install runs again.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PYTEST_ARGS ?=
+# Two workers: a second core helps, a second thread in models this small does not.
+PYTEST_ARGS ?= -n 2
 VENV := .venv
 INSIGHTS := .venv-insights
 BIN := $(VENV)/bin
