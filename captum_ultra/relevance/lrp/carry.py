@@ -61,7 +61,8 @@ class _Carry(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> Any:
         compute = torch.promote_types(relevance.dtype, torch.float32)
-        inputs = ctx.saved_tensors
+        # Detached: a rule may keep what it sees, and a graph that its own rules hold on to would never be freed.
+        inputs = tuple(each.detach() for each in ctx.saved_tensors)
         found = ctx.rule(relevance.to(compute), *(each.to(compute) for each in inputs))
         return None, None, *(each.to(x.dtype) for each, x in zip(found, inputs, strict=True))
 
