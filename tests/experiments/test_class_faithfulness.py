@@ -185,6 +185,13 @@ def test_edges_are_as_like_to_themselves_as_can_be(model, scenes, store):
     assert [each["edges"] for each in study.found("edges")] == pytest.approx([1.0] * 3)
 
 
+def test_maps_that_say_nothing_are_counted(model, scenes, store, monkeypatch):
+    monkeypatch.setitem(CONTROLS, "random", lambda patch, seed, scene, x, target, number: torch.ones(SIZE, SIZE) / 3)
+    study = Faithfulness(model, scenes, store)
+    study.run(["random", "mask"])
+    assert (study.constant("random"), study.constant("mask")) == (3, 0)
+
+
 def test_differences_are_taken_within_scenes(model, scenes, store):
     study = Faithfulness(model, scenes, store)
     study.run(["gae", "edges"])

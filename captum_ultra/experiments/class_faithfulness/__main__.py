@@ -22,7 +22,7 @@ from captum_ultra.attr.methods import METHODS, find_methods
 from captum_ultra.data import ObjectScenes
 from captum_ultra.experiments.cell_store import CellStore
 from captum_ultra.experiments.class_faithfulness.figures import maps_figure, removal_figure, sanity_figure
-from captum_ultra.experiments.class_faithfulness.maps import ABSOLUTE, CONTROLS
+from captum_ultra.experiments.class_faithfulness.maps import ABSOLUTE, CONTROLS, LABELS
 from captum_ultra.experiments.class_faithfulness.randomised import SCHEMES
 from captum_ultra.experiments.class_faithfulness.sanity import Sanity
 from captum_ultra.experiments.class_faithfulness.sanity_tables import plain_sanity, sanity_table, stage_table
@@ -100,10 +100,13 @@ def _study_tables(study: Faithfulness, numbers: Numbers, methods: Sequence[str])
     assert clean.labels is not None
     right = int(clean.clean_predicted.eq(clean.labels).sum())
     always = right == len(study.scenes)
+    constant = {LABELS[name]: study.constant(name) for name in methods}
+    silent = ", ".join(f"{label} in {count}" for label, count in constant.items() if count)
     return [
         f"{len(study.scenes)} held-out scenes of seed {study.scenes.seed}; the classifier is right on {right}"
         + (", so that the predicted class is the true one." if always else ".")
-        + " Means with 95 % intervals over scenes (bootstrap).",
+        + " Means with 95 % intervals over scenes (bootstrap)."
+        + (f" Maps that are constant: {silent} scenes." if silent else ""),
         *("Where the maps lie", score_table(numbers, WHERE)),
         *("Pixels removed: area under the accuracy", score_table(numbers, REMOVAL[: 3 if always else None])),
         *("Pixels removed and inserted: probability of the predicted class", score_table(numbers, PROBABILITY)),

@@ -96,6 +96,10 @@ class Faithfulness:
         """What was kept, one a scene."""
         return [self.store["scene", index, name] for index in range(len(self.scenes))]
 
+    def constant(self, name: str) -> int:
+        """In how many scenes the map says nothing, as it exceeds its own mean nowhere."""
+        return sum(not any(found["pixels"][true][1] for true in (0, 1)) for found in self.found(name))
+
     def removal(self, name: str, explained: str = "predicted") -> ClassPerturbationResult:
         """Pixels removed, in the orders "positive" and "negative"; ``explained`` is of ``EXPLAINED``."""
         cells = [found.get(explained, found["predicted"]) for found in self.found(name)]
