@@ -172,7 +172,8 @@ def _class_form(method: type) -> MethodForm:
     parameters: dict[str, Parameter] = {}
     start = inspect.signature(method.attribute).parameters.get("start_layer")  # type: ignore[attr-defined]
     if start is not None:
-        parameters["start_layer"] = Number(start.default)
+        # Where the method chooses by the depth of the model, it is 1 for all but models of one block.
+        parameters["start_layer"] = Number(1 if start.default is None else start.default)
     if method.needs_class:  # type: ignore[attr-defined]
         parameters["class_score"] = Choice(method.default_score, CLASS_SCORES)  # type: ignore[attr-defined]
     return MethodForm(method.__name__, method, "class", parameters)

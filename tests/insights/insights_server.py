@@ -9,14 +9,16 @@ import os
 import sys
 
 import torch
-from captum.insights import AttributionVisualizer, Batch
-from captum.insights.attr_vis.features import ImageFeature
 
 from captum_ultra.insights.captum_insights import register
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
 
 
 def main() -> None:
+    # Not above: only old versions of captum have them, and this file is read wherever docstrings are collected.
+    from captum.insights import AttributionVisualizer, Batch
+    from captum.insights.attr_vis.features import ImageFeature
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
     register()
