@@ -42,6 +42,7 @@ from captum_ultra.models.vit_classifier import ViTClassifier, load_vit_classifie
 __all__ = ["run"]
 
 _CHECKED_CONTROLS = ("edges",)  # a control ignores the weights, so that one is enough to see what the check says then
+_COMPARED = ("edges", "gae")
 _SHOWN, _DPI = 4, 100
 _AGREEMENT = (*WHERE[1:3], *REMOVAL[:2], PROBABILITY[0], PROBABILITY[3])
 
@@ -110,7 +111,15 @@ def _study_tables(study: Faithfulness, numbers: Numbers, methods: Sequence[str])
         *("Where the maps lie", score_table(numbers, WHERE)),
         *("Pixels removed: area under the accuracy", score_table(numbers, REMOVAL[: 3 if always else None])),
         *("Pixels removed and inserted: probability of the predicted class", score_table(numbers, PROBABILITY)),
-        *("What the methods have more than Sobel edges, within scenes", difference_table(study, methods, "edges")),
+        *[
+            part
+            for other in _COMPARED
+            if other in numbers
+            for part in (
+                f"What the methods have more than {LABELS[other]}, within scenes",
+                difference_table(study, [name for name in methods if name != other], other),
+            )
+        ],
         *("Do the scores agree about the methods? Rank correlation", agreement_table(numbers, _AGREEMENT)),
     ]
 
