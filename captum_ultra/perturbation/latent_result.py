@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_ultra.intervals import interval_ends, resampled_means
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["ORDERS", "LatentPerturbationResult"]
 
 ORDERS = ("positive", "negative", "random")
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,11 @@ class LatentPerturbationResult:
     @cached_property
     def _resampled(self) -> Tensor:
         """[R, 3, F]: means over images drawn with replacement, always the same ones."""
-        count = len(self.distances)
-        drawn = torch.randint(count, (_RESAMPLES, count), generator=torch.Generator().manual_seed(0))
-        weights = torch.zeros(_RESAMPLES, count, dtype=torch.float64)
-        weights.scatter_add_(1, drawn, torch.full_like(weights, 1 / count))
-        return torch.einsum("rn,nof->rof", weights, self.distances.double().cpu())
+        return resampled_means(self.distances)
 
     def _quantiles(self, resampled: Tensor) -> Tensor:
         """Lower and upper end; one image alone says nothing about others, so its interval is NaN."""
-        tail = (1 - self.confidence) / 2
-        ends = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=resampled.dtype), dim=0)
+        ends = interval_ends(resampled, self.confidence)
         return ends if len(self.distances) > 1 else torch.full_like(ends, float("nan"))
 
     def _area(self, difference: Tensor) -> Tensor:

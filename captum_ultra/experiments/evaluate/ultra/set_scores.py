@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from captum_ultra.data.samples import IGNORE
-from captum_ultra.intervals import Interval, bootstrap
+from captum_ultra.intervals import Interval, bootstrap, interval_ends, resampled_means
 from captum_ultra.metrics.matching import class_iou
 
 __all__ = ["Entries", "set_scores"]
 
 Entries = list[list[int]]
 """[true class, found class (C for none), pixels], of a confusion [C, C + 1]."""
-
-_DRAWS = 2000
 
 
 def set_scores(images: Sequence[Entries], classes: int) -> dict[str, Interval]:
@@ -36,7 +34,7 @@ def set_scores(images: Sequence[Entries], classes: int) -> dict[str, Interval]:
     if not len(confusions):
         raise ValueError(f"none of {len(images)} images has a pixel that counts: every label is {IGNORE}")
     whole, own = _scores(confusions.sum(0)[None]), _scores(confusions)["U.mIoU"]
-    drawn = _scores((_weights(len(confusions)) @ confusions.flatten(1)).view(-1, *confusions.shape[1:]))
+    drawn = _scores(resampled_means(confusions))  # shares of a mean are those of a sum
     found = {name: _interval(whole[name], drawn[name], len(confusions)) for name in whole}
     return {**found, "mean mIoU of an image": bootstrap(own)}
 
@@ -55,14 +53,8 @@ def _scores(confusions: Tensor) -> dict[str, Tensor]:
     return {"U.ACC": hits / confusions.sum((1, 2)), "U.mIoU": iou.nanmean(1)}
 
 
-def _weights(count: int) -> Tensor:
-    """How often each of ``count`` images is in every draw, float64 [R, N]; the draws of ``bootstrap``."""
-    drawn = torch.randint(count, (_DRAWS, count), generator=torch.Generator().manual_seed(0))
-    return torch.zeros(_DRAWS, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
-
-
 def _interval(whole: Tensor, drawn: Tensor, count: int) -> Interval:
     if count == 1:
         return Interval(float(whole), float("nan"), float("nan"))
-    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    low, high = interval_ends(drawn).tolist()
     return Interval(float(whole), low, high)
