@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from captum_ultra.adapters.view import Call, TransformerView, call_plainly
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.interception import SOFTMAX
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
+from captum_ultra.relevance.calls import SOFTMAX
 
 __all__ = ["discover"]
 
@@ -81,7 +81,7 @@ def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[n
         for module in model.modules():
             handles.append(module.register_forward_pre_hook(lambda module, args: stack.append(module)))
             handles.append(module.register_forward_hook(lambda module, args, output: _pop(stack)))
-        with frozen_in_eval_mode(model), torch.no_grad(), Watch():
+        with explaining(model, gradients=False), Watch():
             run()
     finally:
         for handle in handles:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import Rule, Trace
+from captum_ultra.relevance import Trace
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
-from captum_ultra.relevance.threader import check_connected
+from captum_ultra.relevance.trace import check_connected
 
 __all__ = ["HookedRun", "depth_of", "hooks_of_others"]
 
@@ -54,14 +54,13 @@ class HookedRun:
     Args:
         model: a module with ``hook_dict`` (HookedTransformer, TransformerBridge, HookedRootModule).
         layers: numbers of blocks passed, each 0..depth.
-        rule: what an attention head does to a relevance row.
 
     Raises:
         UnsupportedModelError: if a hook point that is needed does not exist.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int], rule: Rule) -> None:
-        self._layers, self._last, self._rule = set(layers), max(layers), rule
+    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
+        self._layers, self._last = set(layers), max(layers)
         self._points = _points(model)
         self._places = list(_places(self._points, self._last))
         self.clear()
@@ -69,7 +68,7 @@ class HookedRun:
     def clear(self) -> None:
         """Forget the run, so that its graph is freed and another one can be followed."""
         self._trace: Trace | None = None
-        self._relevance = torch.empty(0)
+        self._relevance: Tensor | None = None
         self._passed = 0
         self._attended = False
 
@@ -98,37 +97,40 @@ class HookedRun:
 
     # The steps of a run, each called by the hook of that name.
 
-    def enter(self, block: int, stream: Tensor) -> None:
-        if block == 0:
-            self._begin(stream)
+    def enter(self, block: int, stream: Tensor) -> Tensor | None:
+        changed = self._begin(stream) if block == 0 else None
         if self._trace is None or block != self._passed:
             raise ValueError(
                 f"block {block} ran after {self._passed} blocks; relevance is followed from the first block on, each "
                 "block once: run the whole model (no start_at_layer), one forward pass"
             )
         self._attended = False
-        if block in self._layers:
+        if block < self._last:
+            self._relevance = self._trace.with_source(block, stream, self._relevance)
+        if block in self._layers and block:
             self._keep(block, stream)
+        return changed
 
     def fresh_pattern(self, block: int, pattern: Tensor) -> Tensor | None:
         """A copy that may be edited in place: the softmax still needs what it put out for its own backward pass."""
         return pattern.clone() if hooks_of_others(self._points[f"blocks.{block}.attn.hook_pattern"]) else None
 
     def follow_pattern(self, block: int, pattern: Tensor) -> Tensor:
-        trace, tokens = self._running(), self._running().source.shape[1]
+        trace, (samples, tokens) = self._running(), self._running().latents[0].shape[:2]
         if self._attended:
             raise UnsupportedModelError(
                 f"the attention of block {block} fires its hook_pattern more than once (cross-attention?); relevance "
                 "needs one self-attention a block: explain an encoder or a decoder-only model"
             )
-        if pattern.dim() != 4 or pattern.shape[0] != len(trace.source) or pattern.shape[2:] != (tokens, tokens):
+        if pattern.dim() != 4 or pattern.shape[0] != samples or pattern.shape[2:] != (tokens, tokens):
             raise UnsupportedModelError(
-                f"hook_pattern of block {block} holds {list(pattern.shape)} where [{len(trace.source)}, heads, "
+                f"hook_pattern of block {block} holds {list(pattern.shape)} where [{samples}, heads, "
                 f"{tokens}, {tokens}] is expected: run all tokens in one forward pass, without key-value cache "
                 "(use_past_kv_cache, past_kv_cache, generate)"
             )
         self._attended = True
-        passage = Passage(self._rule, trace.ledger, block)
+        assert self._relevance is not None
+        passage = Passage(trace.ledger, block)
         followed, self._relevance = relevance_probabilities(pattern, self._relevance.to(pattern.device), passage)
         return followed
 
@@ -143,7 +145,8 @@ class HookedRun:
         else:
             self._running().ledger.note_forward(self._passed, stream)
 
-    def _begin(self, stream: Tensor) -> None:
+    def _begin(self, stream: Tensor) -> Tensor | None:
+        """A trace from the stream that enters the first block, and a leaf in its place where it has no gradient."""
         if self._trace is not None and self._last in self._trace.latents:
             raise ValueError(
                 "a second forward pass came while the first one is still kept (generation, or several calls under one "
@@ -160,17 +163,20 @@ class HookedRun:
                 "with a batch dimension (remove_batch_dim=False)"
             )
         self.clear()
-        self._trace = Trace.begin(stream)
-        self._relevance = self._trace.source
+        self._trace = Trace()
         self._move_behind_others()
+        if not stream.requires_grad:
+            return self._trace.begin(stream)
+        self._trace.keep(0, stream)
+        return None
 
     def _keep(self, layer: int, stream: Tensor) -> None:
         """Keep the stream as it goes on: what a hook before the next block makes of it replaces what the last left."""
         trace = self._running()
-        if stream.shape[:2] != trace.source.shape:
+        if stream.shape[:2] != trace.latents[0].shape[:2]:
             raise UnsupportedModelError(
                 f"the residual stream at layer {layer} holds {list(stream.shape[:2])} (batch, tokens) where "
-                f"{list(trace.source.shape)} went in; tokens must keep their places"
+                f"{list(trace.latents[0].shape[:2])} went in; tokens must keep their places"
             )
         if layer > 0 and not stream.requires_grad:
             if layer > trace.ledger.cut_below:

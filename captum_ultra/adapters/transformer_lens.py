@@ -26,15 +26,20 @@ def view(model: nn.Module, inputs: Tensor, blocks: Sequence[nn.Module] | None = 
     return TransformerView(f"TransformerLens {type(model).__name__}", model, list(found), call)
 
 
-def relevance_hooks(model: nn.Module, layer: int | str | nn.Module | Sequence[int] = -1) -> RelevanceHooks:
+def relevance_hooks(
+    model: nn.Module, layer: int | str | nn.Module | Sequence[int | str | nn.Module] = -1, method: str = "ultra",
+    **choices: Any,
+) -> RelevanceHooks:  # fmt: skip
     """Hooks that follow relevance through a run of the caller's; see :class:`captum_ultra.attr.hooked.RelevanceHooks`.
 
     Args:
         model: a TransformerBridge, a HookedTransformer, or another HookedRootModule with their hook points.
-        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or several numbers.
+        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
+        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
+        choices: of the method, such as ``start_layer``.
 
     Raises:
-        ValueError: if there is no such layer.
+        ValueError: if there is no such layer or method.
         UnsupportedModelError: if the model lacks the hook points.
 
     Example:
@@ -54,7 +59,7 @@ def relevance_hooks(model: nn.Module, layer: int | str | nn.Module | Sequence[in
     # What scores, targets and self entries mean is said once, in attr, which builds on the adapters.
     from captum_ultra.attr.hooked import RelevanceHooks
 
-    return RelevanceHooks(model, layer)
+    return RelevanceHooks(model, layer, method, **choices)
 
 
 def call(model: nn.Module, inputs: Tensor, extra: Any) -> Any:

@@ -1,7 +1,1 @@
-"""Attribution methods with Captum's interface, one a file."""
-
-from captum_ultra.attr.contribution import Contribution, SpanContribution
-from captum_ultra.attr.latent_token import LatentTokenAttribution
-from captum_ultra.attr.token_contribution import TokenContribution
-
-__all__ = ["Contribution", "LatentTokenAttribution", "SpanContribution", "TokenContribution"]
+"""Attribution with Captum's interface: what is explained (a class, a latent token) x how (the methods)."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, check_model
 from captum_ultra.adapters.lens_hooks import HookedRun, depth_of
-from captum_ultra.attr.maps import check_map_options, finish_rows
-from captum_ultra.attr.post_norm import warn_if_constant
+from captum_ultra.attr.attribution import DEFAULT_SCORE, Asked
+from captum_ultra.attr.methods import find_method
+from captum_ultra.attr.presentation import Presentation
+from captum_ultra.attr.questions import LatentQuestion
+from captum_ultra.attr.runs import Attended, Run
 from captum_ultra.attr.scores import Score, as_score
-from captum_ultra.attr.targets import Token, layer_number, parse_targets
-from captum_ultra.relevance import gradient_weighted, relevance_rows
+from captum_ultra.attr.targets import Layers, Token, layer_numbers, parse_targets
 
 __all__ = ["RelevanceHooks"]
 
@@ -21,21 +24,23 @@ __all__ = ["RelevanceHooks"]
 class RelevanceHooks:
     """Hooks for ``run_with_hooks`` of TransformerLens, and the explanations of the run that they followed.
 
-    The rows are those of :class:`captum_ultra.LatentTokenAttribution` for the model as other hooks of the
-    same run have changed it: the C of ULTra (arXiv 2411.12589) are made of the attention patterns that the
-    changed model uses and of their gradients. The order in the list of hooks does not matter.
+    The rows are those of :class:`captum_ultra.LatentTokenAttribution`, or of another method, for the model as other
+    hooks of the same run have changed it: they are made of the attention patterns that the changed model uses and of
+    their gradients. The order in the list of hooks does not matter.
 
     One run is kept, for as many rows as are asked for, until :meth:`clear` or the end of the object.
     Parameters that need gradients cost memory during such a run: ``model.requires_grad_(False)`` avoids it.
 
     Args:
         model: a TransformerBridge, a HookedTransformer, or another HookedRootModule with their hook points.
-        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or several
-            numbers. Layer l is the residual that block l receives (``blocks.{l}.hook_resid_pre``), or the
+        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
+            Layer l is the residual that block l receives (``blocks.{l}.hook_resid_pre``), or the
             last block leaves.
+        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
+        choices: of the method, such as ``start_layer``.
 
     Raises:
-        ValueError: if there is no such layer.
+        ValueError: if there is no such layer or method, or the method needs more than hook points show.
         TypeError: if ``model`` is not a module.
         UnsupportedModelError: if the model lacks the hook points, is compiled or quantised.
 
@@ -43,15 +48,22 @@ class RelevanceHooks:
         See :func:`captum_ultra.adapters.transformer_lens.relevance_hooks`, which makes one.
     """
 
-    def __init__(self, model: nn.Module, layer: int | str | nn.Module | Sequence[int] = -1) -> None:
+    def __init__(self, model: nn.Module, layer: Layers = -1, method: str = "ultra", **choices: Any) -> None:
         check_model(model)
         blocks = [model.get_submodule(f"blocks.{block}") for block in range(depth_of(model))]
-        asked = [layer] if isinstance(layer, int | str | nn.Module) else list(layer)
-        if not asked:
-            raise ValueError("layer must name at least one layer, got none")
-        self.layers = tuple(dict.fromkeys(layer_number(each, model, blocks) for each in asked))
+        self.layers = tuple(layer_numbers(layer, model, blocks)[0])
+        self.method = find_method(method)(model)
+        self._choices = self.method.checked(choices)
+        needs = [need for each in self.layers if each for need in self.method.needs(each, self._choices)]
+        if any(need.kind != Attended() for need in needs):
+            raise ValueError(
+                f"method={method!r}: {type(self.method).__name__} gives operations between the hook points a backward "
+                f"pass of their own, which hooks cannot: use {type(self.method).__name__}(model).attribute(tokens, "
+                "token=..., layer=...), or a method of attention patterns (ultra, rollout, raw_attention, grad_cam, "
+                "attcat, legrad)"
+            )
         self._depth = len(blocks)
-        self._run = HookedRun(model, self.layers, gradient_weighted)
+        self._run = HookedRun(model, sorted({*self.layers, *(layer for need in needs for layer in need.layers)}))
 
     @property
     def fwd_hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
@@ -63,7 +75,7 @@ class RelevanceHooks:
         self._run.clear()
 
     def rows(
-        self, token: Token = 0, layer: int | None = None, *, target: Any = None, score: Score = "sum",
+        self, token: Token = 0, layer: int | None = None, *, target: Any = None, score: Score = DEFAULT_SCORE,
         normalize: bool = True, self_token: str = "max", internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Tensor:  # fmt: skip
@@ -72,8 +84,8 @@ class RelevanceHooks:
         Args:
             token: which latent tokens: an index (negative from the end), a list of indices, or ``"all"``.
             layer: one of the layers followed; may be left out if there is one only.
-            target: per-sample tokens [B], in place of ``token``.
-            score: "sum", "energy", weights [d] or [n, d], or a callable of the latents [B, n, d] -> [B, n].
+            target: per-sample tokens, [B] or [B, T], in place of ``token``.
+            score: "energy", "sum", weights [d] or [n, d], or a callable of the latents [B, n, d] -> [B, n].
             normalize: divide every latent by its norm, taken as a constant, before scoring.
             self_token: what stands at the target's own position: "max" of the other entries, "keep", "zero".
             internal_batch_size: targets pulled back at once; from a memory budget when None.
@@ -86,20 +98,22 @@ class RelevanceHooks:
             ValueError, TypeError: for arguments, or if no run has been followed to that layer.
             UnsupportedModelError: if gradients do not reach an attention that no hook of the caller's cut off.
         """
-        targets = parse_targets(token, target)
-        function = as_score(score, normalize)
+        question = LatentQuestion(
+            parse_targets(token, target), as_score(score, normalize), internal_batch_size, show_progress
+        )
+        presentation = Presentation(self_token, "tokens")
         if internal_batch_size is not None and internal_batch_size < 1:
             raise ValueError(f"internal_batch_size must be at least 1 or None, got {internal_batch_size}")
         number = self._followed(layer)
         trace = self._run.finish()
         latents = trace.latents[number]
-        check_map_options(self_token, "tokens", "nearest", latents, targets.single)
         layout = TokenLayout(latents.shape[1])
-        indices = targets.indices(layout, len(latents), latents.device)
-        if number:
-            warn_if_constant(latents, function, number)
-        rows = relevance_rows(trace, number, function, indices, chunk=internal_batch_size, progress=show_progress)
-        return finish_rows(rows, indices, layout, latents, self_token, "tokens", "nearest", targets.single)
+        question.check(layout, latents)
+        run = Run(trace, None, None)
+        # As much of the runs of a model as methods of attention patterns look at.
+        runs: Any = SimpleNamespace(of=lambda kind: run, layout=layout, inputs=latents, extra=None)
+        rows = self.method.rows_of(Asked(runs, question, number, self._choices, presentation))
+        return presentation.finish(rows, question.own(), layout, latents, question.single)
 
     def cache(self, token: Token = 0, **options: Any) -> dict[str, Tensor]:
         """The rows of every layer followed, under names that fit an ``ActivationCache``.

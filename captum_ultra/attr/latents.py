@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import Blocks, ModelViews, TransformerView
 from captum_ultra.attr.targets import layer_number
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.scope import frozen_in_eval_mode
-from captum_ultra.relevance.stream import LastLayerReached, first_tensor
+from captum_ultra.relevance import explaining
+from captum_ultra.relevance.walk import LastLayerReached, walk
 
 __all__ = ["LatentReader"]
 
@@ -57,7 +56,7 @@ class LatentReader:
         """
         view = self._views(inputs, additional_forward_args)
         number = layer_number(self.layer, self.model, view.blocks)
-        with torch.inference_mode(False), torch.no_grad(), frozen_in_eval_mode(self.model):
+        with explaining(self.model, gradients=False):
             latents = _stream_after(view, number, inputs, additional_forward_args)
         if view.batch_first and latents.shape[0] != inputs.shape[0]:
             raise UnsupportedModelError(
@@ -74,26 +73,20 @@ class LatentReader:
 
 
 def _stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:
-    seen: list[Any] = []
+    seen: list[Tensor] = []
 
-    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
-        seen.append((*args, *kwargs.values()) if number == 0 else output)
-        if view.stop_early:
-            raise LastLayerReached
+    def enter(index: int, block: nn.Module, stream: Tensor) -> None:
+        if index == number == 0:
+            seen.append(stream.clone())
 
-    block = view.blocks[max(number - 1, 0)]
-    hook = block.register_forward_pre_hook if number == 0 else block.register_forward_hook
-    handle = hook(keep, with_kwargs=True)
-    try:
+    def leave(index: int, block: nn.Module, stream: Tensor) -> None:
+        if index + 1 == number:
+            seen.append(stream.clone())  # the next block may change its own in place
+
+    last = number if view.stop_early else None
+    with walk(view.blocks, batch_first=view.batch_first, enter=enter, leave=leave, last=last) as walked:
         with suppress(LastLayerReached):
             view.call(view.model, inputs, extra)
-    finally:
-        handle.remove()
-    stream = first_tensor(seen[0]) if len(seen) == 1 else None
-    if stream is None or stream.dim() != 3:
-        found = f"ran {len(seen)} times" if len(seen) != 1 else "carries no stream [batch, tokens, channels]"
-        raise UnsupportedModelError(
-            f"{view.name}: block {max(number - 1, 0)} ({type(block).__name__}) {found}; pass the ordered list of "
-            "residual blocks that this input goes through once each as blocks=..."
-        )
-    return stream if view.batch_first else stream.transpose(0, 1)
+        walked.last = number
+    walked.check_ended()
+    return seen[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
+
+from captum_ultra.errors import warn_caller
 
 __all__ = ["warn_if_constant"]
 
@@ -39,10 +40,8 @@ def warn_if_constant(latents: Tensor, score: Callable[[Tensor], Tensor], layer: 
             for each in (gradient, generic * gradient.norm() / generic.norm())
         )
     if before <= _VANISHED * reference:
-        warnings.warn(
+        warn_caller(
             f"the score is constant at layer {layer}: the block is post-norm, its output comes out of a LayerNorm "
             "that fixes sum and norm of every token, so the gradient is zero and the map holds nothing beside the "
-            "target itself. Give a vector score [d] (a direction you ask about), or a callable",
-            UserWarning,
-            stacklevel=4,
+            "target itself. Give a vector score [d] (a direction you ask about), or a callable"
         )

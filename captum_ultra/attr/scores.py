@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Score", "as_score", "name_of_score"]
+__all__ = ["Scalar", "Score", "as_score", "name_of_score"]
 
 Score = str | Tensor | Callable[[Tensor], Tensor]
 
 
-def as_score(score: Score, normalize: bool = True) -> Callable[[Tensor], Tensor]:
+def as_score(score: Score, normalize: bool = True) -> Scalar:
     """A function from latents [B, n, d] to one scalar a token [B, n].
 
     With z the latent token and t = z / ||z|| (the norm taken as a constant) if ``normalize``,
@@ -21,7 +22,8 @@ def as_score(score: Score, normalize: bool = True) -> Callable[[Tensor], Tensor]
     - ``"sum"``: f_s = <t, 1>.
     - ``"energy"``: f_e = <t, t>. The authors' notebooks take ||t||_2 instead; for normalised
       tokens its gradient is half of this one.
-    - a vector [d] or matrix [n, d]: f_w = <t, w_i>, the same or an own direction for each token.
+    - a vector [d] or matrix [n, d]: f_w = <t, w_i>, the same or an own direction for each token;
+      [B, n, d] gives each sample its own.
     - a callable: receives t [B, n, d] (at least float32) and returns scores [B, n].
 
     Raises:
@@ -39,40 +41,52 @@ def as_score(score: Score, normalize: bool = True) -> Callable[[Tensor], Tensor]
                 f"score={score!r} is unknown; possible: 'sum', 'energy', a vector [d], a matrix [n, d], "
                 "or a callable of the latents [B, n, d] -> [B, n]"
             )
-        function = _NAMED[score]
     elif isinstance(score, Tensor):
-        if score.dim() not in (1, 2) or not score.is_floating_point():
+        if score.dim() not in (1, 2, 3) or not score.is_floating_point():
             raise ValueError(
-                f"score: a tensor must be a floating-point vector [d] or matrix [n, d], got "
+                f"score: a tensor must be a floating-point vector [d], matrix [n, d] or [B, n, d], got "
                 f"{score.dtype} of shape {list(score.shape)}"
             )
-        function = _along(score)
-    elif callable(score):
-        function = score
-    else:
+    elif not callable(score):
         raise TypeError(f"score must be a name, a tensor or a callable, got {type(score).__name__}")
-
-    def scores(latents: Tensor) -> Tensor:
-        t = latents.to(torch.promote_types(latents.dtype, torch.float32))
-        if normalize:
-            t = t / t.norm(dim=-1, keepdim=True).detach()
-        return _checked(function(t), latents)
-
-    return scores
+    return Scalar(score, normalize)
 
 
-def _along(direction: Tensor) -> Callable[[Tensor], Tensor]:
-    def f_w(t: Tensor) -> Tensor:
-        expected = tuple(t.shape[-direction.dim() :])
-        if tuple(direction.shape) != expected:
+@dataclass(frozen=True, eq=False)
+class Scalar:
+    """What :func:`as_score` makes: latents [B, n, d] -> scalars [B, n]."""
+
+    score: Score
+    normalize: bool = True
+
+    def check(self, latents: Tensor) -> None:
+        """Raise ``ValueError`` for a direction whose size does not fit latents [B, n, d]."""
+        if not isinstance(self.score, Tensor):
+            return
+        batch, tokens, width = latents.shape
+        shape = tuple(self.score.shape)
+        if shape != (batch, tokens, width)[-len(shape) :]:
             raise ValueError(
-                f"score: weights {list(direction.shape)} do not fit latents of {t.shape[1]} tokens "
-                f"with {t.shape[2]} channels; give a vector [{t.shape[2]}] or a matrix "
-                f"[{t.shape[1]}, {t.shape[2]}]"
+                f"score: weights {list(shape)} do not fit latents of {batch} samples with {tokens} tokens of {width} "
+                f"channels; give a vector [{width}], a matrix [{tokens}, {width}], or [{batch}, {tokens}, {width}]"
             )
-        return (t * direction.detach().to(t)).sum(-1)
+        if len(shape) == 2 and batch == tokens > 1:
+            raise ValueError(
+                f"score: weights {list(shape)} for {batch} samples of as many tokens may be one direction a token or "
+                "one a sample; give [B, n, d]: weights.expand(B, n, d), or weights[:, None].expand(B, n, d)"
+            )
 
-    return f_w
+    def __call__(self, latents: Tensor, linear: bool = False) -> Tensor:
+        """The scalars; ``linear``: as a linear map of the latents, the energy's direction taken as a constant."""
+        self.check(latents)
+        t = latents.to(torch.promote_types(latents.dtype, torch.float32))
+        if self.normalize:
+            t = t / t.norm(dim=-1, keepdim=True).detach()
+        if isinstance(self.score, Tensor):
+            return (t * self.score.detach().to(t)).sum(-1)
+        if isinstance(self.score, str):
+            return _NAMED[self.score](t, t.detach() if linear else t)
+        return _checked(self.score(t), latents)
 
 
 def _checked(scores: Tensor, latents: Tensor) -> Tensor:
@@ -89,9 +103,9 @@ def _checked(scores: Tensor, latents: Tensor) -> Tensor:
     return scores
 
 
-_NAMED: dict[str, Callable[[Tensor], Tensor]] = {
-    "sum": lambda t: t.sum(-1),
-    "energy": lambda t: (t * t).sum(-1),
+_NAMED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda t, direction: t.sum(-1),
+    "energy": lambda t, direction: (t * direction).sum(-1),
 }
 
 

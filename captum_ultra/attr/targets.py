@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout
 
-__all__ = ["Targets", "layer_number", "parse_targets"]
+__all__ = ["Layer", "Layers", "Targets", "Token", "layer_number", "layer_numbers", "parse_targets"]
 
-Token = int | str | Sequence[int] | Tensor
+Layer = int | str | nn.Module
+Layers = Layer | Sequence[Layer]
+Patch = tuple[int, int]
+Token = int | str | Patch | Sequence[int] | Sequence[Patch] | Tensor
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Targets:
     one map a sample or an axis of targets.
     """
 
-    token: str | tuple[int, int] | list[int] | None
+    token: str | list[int | Patch] | None
     per_sample: Tensor | None
     single: bool
 
@@ -61,51 +64,88 @@ class Targets:
                     'token="patches" needs an image; a sequence has no patches: use "all" or token indices'
                 )
             return list(range(layout.tokens))[layout.patches]
-        if isinstance(self.token, tuple):
-            return [_patch_index(self.token, layout)]
-        assert isinstance(self.token, list)
-        return self.token
+        assert self.token is not None
+        return [_patch_index(each, layout) if isinstance(each, tuple) else each for each in self.token]  # type: ignore[misc]
 
 
 def parse_targets(token: Token, target: Any) -> Targets:
     """Check ``token`` and ``target`` as far as possible without running the model.
+
+    Args:
+        token: an index, several, a (row, col) patch, several in a list, "all" or "patches".
+        target: tokens of each sample by itself: one [B], or several [B, T].
 
     Raises:
         ValueError, TypeError: say what was given and what is possible.
     """
     if isinstance(target, tuple):
         raise TypeError(
-            f"target={target!r}: give a list or a tensor with one token a sample; a (row, col) patch is token="
+            f"target={target!r}: give a list or a tensor with one token a sample [B], or several [B, T]; a (row, col) "
+            "patch is token="
         )
     if target is not None:
         if not (isinstance(token, int) and token == 0):
             raise ValueError(f"give either token={token!r} or target={target!r}, not both")
-        return Targets(None, _integers(target, "target").reshape(-1), single=True)
+        tokens = _integers(target, "target")
+        if tokens.dim() > 2:
+            raise ValueError(f"target: tokens of each sample are [B] or [B, T], got {list(tokens.shape)}")
+        return Targets(None, tokens.reshape(-1) if tokens.dim() < 2 else tokens, single=tokens.dim() < 2)
     if isinstance(token, str):
         if token not in ("all", "patches"):
             raise ValueError(f'token={token!r} is unknown; possible: an index, several, (row, col), "all", "patches"')
         return Targets(token, None, single=False)
     if isinstance(token, tuple) and len(token) == 2:
-        return Targets((operator.index(token[0]), operator.index(token[1])), None, single=True)
+        return Targets([(operator.index(token[0]), operator.index(token[1]))], None, single=True)
+    if isinstance(token, list | tuple) and any(isinstance(each, tuple) for each in token):
+        if any(isinstance(each, tuple) and len(each) != 2 for each in token):
+            raise ValueError(f"token={token!r}: a patch is (row, col)")
+        several = [tuple(map(operator.index, each)) if isinstance(each, tuple) else operator.index(each)
+                   for each in token]  # fmt: skip
+        return Targets(several, None, single=False)  # type: ignore[arg-type]
     indices = _integers(token, "token")
     if indices.dim() > 1:
-        raise ValueError(f"token must be an index or a flat sequence of indices, got {token!r}")
+        raise ValueError(f"token must be an index or a flat sequence of indices, got {token!r}; tokens of each sample "
+                         "are target=")  # fmt: skip
     return Targets(indices.reshape(-1).tolist(), None, single=indices.dim() == 0)
 
 
-def layer_number(layer: int | str | nn.Module, model: nn.Module, blocks: Sequence[nn.Module]) -> int:
+def layer_numbers(layer: Layers, model: nn.Module, blocks: Sequence[nn.Module]) -> tuple[list[int], bool]:
+    """The numbers of one or several layers, and whether several were asked for.
+
+    Raises:
+        ValueError: for layers that do not exist, an empty list, or one that names a layer twice.
+    """
+    several = isinstance(layer, Sequence) and not isinstance(layer, str)
+    asked: list[Any] = list(layer) if several else [layer]  # type: ignore[arg-type]
+    if not asked:
+        raise ValueError("layer: an empty list was given; name at least one layer")
+    numbers = [layer_number(each, model, blocks) for each in asked]
+    twice = [each for place, each in enumerate(numbers) if each in numbers[:place]]
+    if twice:
+        raise ValueError(f"layer={asked!r} names layer {twice[0]} of {len(blocks)} twice; name each layer once")
+    return numbers, several
+
+
+_HOOKS = {".hook_out": 1, ".hook_resid_post": 1, ".hook_in": 0, ".hook_resid_pre": 0}
+
+
+def layer_number(layer: Layer, model: nn.Module, blocks: Sequence[nn.Module]) -> int:
     """The number of blocks passed, 0..L; a block (or its name) means: after that block.
+
+    The names of TransformerLens for what enters and what leaves a block are understood as well.
 
     Raises:
         ValueError: if there is no such layer.
     """
-    named = layer
+    named, after = layer, 1
     if isinstance(layer, str):
-        named = dict(model.named_modules()).get(layer, layer)
+        modules = dict(model.named_modules())
+        end = next((end for end in _HOOKS if layer.endswith(end)), "")
+        named, after = modules.get(layer.removesuffix(end), layer), _HOOKS.get(end, 1)
     if isinstance(named, nn.Module):
         for index, block in enumerate(blocks):
             if block is named:
-                return index + 1
+                return index + after
     if isinstance(named, str | nn.Module):
         names = {module: name for name, module in model.named_modules()}
         raise ValueError(

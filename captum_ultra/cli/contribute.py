@@ -36,7 +36,7 @@ def contribute(
     ] = Path("out.html"),
 ) -> None:
     """Say which tokens of a text a summary rests on, and write the text, coloured, or the numbers."""
-    from captum_ultra.attr.documents import check_text
+    from captum_ultra.attr.contribution.documents import check_text
     from captum_ultra.insights.contribute import check_output, contribution_of, read_text, save_contribution
     from captum_ultra.models.loader import load_model
 

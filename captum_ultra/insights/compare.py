@@ -16,16 +16,16 @@ from tqdm import tqdm
 
 from captum_ultra.adapters import Blocks, ModelViews
 from captum_ultra.adapters.class_scores import Head, class_scores
-from captum_ultra.attr.class_attribution import ClassAttribution
-from captum_ultra.attr.class_run import choose_classes
+from captum_ultra.attr.attribution import TokenAttribution
+from captum_ultra.attr.questions import choose_classes
 from captum_ultra.attr.inputs import checked_inputs
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import find_methods, method_class
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.insights.files import written_whole
 from captum_ultra.models.class_names import class_names, class_number
 from captum_ultra.models.loader import LoadedModel
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,7 +126,7 @@ def compare(
         target: the class for all images, a number or a name; a list or tensor of numbers, one an image; or None for
             the predicted one.
         methods: "all", short names as in :data:`captum_ultra.attr.methods.METHODS`, in a sequence or with commas.
-        blocks: as in :class:`captum_ultra.attr.class_attribution.ClassAttribution`.
+        blocks: as in :class:`captum_ultra.attr.attribution.TokenAttribution`.
         head: as there; gives classes to a model without a classification head.
         names: of the images, for the figure.
         show_progress: whether a bar shows the remaining time; None shows it on a terminal only.
@@ -186,7 +186,7 @@ def _logits(model: nn.Module, images: Tensor, blocks: Blocks | None, head: Head 
     """[B, K], image by image, as the maps are made; None for a model without classes, where they are not needed."""
     views, found = ModelViews(model, blocks), []
     try:
-        with torch.no_grad(), frozen_in_eval_mode(model):
+        with explaining(model, gradients=False):
             for image in images.split(1):
                 view = views(image)
                 found.append(class_scores(model, view.call(view.model, image, None), head))

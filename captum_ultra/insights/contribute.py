@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from captum_ultra.attr.contribution import Contribution
-from captum_ultra.attr.token_contribution import TokenContribution
+from captum_ultra.attr.contribution.result import Contribution
+from captum_ultra.attr.contribution.token_contribution import TokenContribution
 from captum_ultra.insights.figures import check_suffix
 from captum_ultra.insights.files import written_whole
 from captum_ultra.models.loader import LoadedModel

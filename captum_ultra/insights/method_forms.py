@@ -167,7 +167,7 @@ def method_forms() -> dict[str, MethodForm]:
 
 def _class_form(method: type) -> MethodForm:
     """The form of an explanation of a class: which block it starts from, and which scalar is explained."""
-    from captum_ultra.attr.class_run import CLASS_SCORES
+    from captum_ultra.attr.questions import CLASS_SCORES
 
     parameters: dict[str, Parameter] = {}
     start = inspect.signature(method.attribute).parameters.get("start_layer")  # type: ignore[attr-defined]

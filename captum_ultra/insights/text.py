@@ -15,8 +15,8 @@ from captum_ultra.insights.panels import ColorScale, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from captum_ultra.attr.contribution import SpanContribution
-    from captum_ultra.attr.tokens import Span
+    from captum_ultra.attr.contribution.result import SpanContribution
+    from captum_ultra.attr.contribution.tokens import Span
 
 __all__ = ["Segment", "TextView", "contribution_figure", "contribution_page", "segments"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ultra.attr.contribution import Contribution
-from captum_ultra.attr.token_contribution import TokenContribution
+from captum_ultra.attr.contribution.result import Contribution
+from captum_ultra.attr.contribution.token_contribution import TokenContribution
 from captum_ultra.data.facts import SEPARATOR, Document
 from captum_ultra.experiments.average_precision import average_precision
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.insights.method_forms import MethodForm
 from captum_ultra.insights.visualizer_samples import Sample
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
 
 __all__ = ["Prediction", "Shown", "compute", "predict"]
 
@@ -61,7 +61,7 @@ def predict(
     """The classes of the highest scores; none where the model's output is no score for each class."""
     if not classes:
         return ()
-    with torch.no_grad(), frozen_in_eval_mode(model):
+    with explaining(model, gradients=False):
         output = model(sample.inputs, *(sample.extra or ()))
     logits = getattr(output, "logits", output)
     scores = score_func(logits) if score_func is not None and isinstance(logits, Tensor) else logits

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.intervals import Interval, bootstrap, bootstrap_of
 from captum_ultra.metrics.base import Metric
 

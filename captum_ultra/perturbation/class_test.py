@@ -23,7 +23,7 @@ from captum_ultra.perturbation.pixel_orders import (
     steps_in_pixels,
     switch_pixels,
 )
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
 
 __all__ = ["INSERTION_STEPS", "REMOVAL_STEPS", "ClassPerturbationTest"]
 
@@ -128,7 +128,7 @@ class ClassPerturbationTest:
         """
         maps = _check_maps(inputs, maps)
         black = black_of(inputs, *self._black)
-        with torch.no_grad(), frozen_in_eval_mode(self.model):
+        with explaining(self.model, gradients=False):
             clean = torch.cat([self._scores(part) for part in inputs.split(self.internal_batch_size)])
             predicted = clean.argmax(-1)
             classes = predicted if targets is None else _check_classes("targets", targets, clean)

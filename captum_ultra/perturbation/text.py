@@ -15,7 +15,7 @@ from captum_ultra.perturbation.text_document import Document, ExplainedText, Sco
 from captum_ultra.perturbation.text_likelihood import LanguageModel
 from captum_ultra.perturbation.text_removal import check_remainder, erase, replacement_id, top_counts
 from captum_ultra.perturbation.text_result import FaithfulnessCurve
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
 
 __all__ = ["comprehensiveness", "sufficiency"]
 
@@ -186,8 +186,7 @@ def _faithfulness(
     rankings = torch.cat([rankings, random_orders(orders, sources, generator)])
     counts = sorted(set(top))  # several k come to the same few tokens of a short text
     with (
-        frozen_in_eval_mode(model),
-        torch.no_grad(),  # not inference_mode: a cache that the model fills now may be needed with gradients later
+        explaining(model, gradients=False),
         tqdm(total=1 + len(counts) * len(rankings), desc=metric, unit="text", disable=not show_progress) as bar,
     ):
         language_model = LanguageModel(model, document.ids)

@@ -1,4 +1,4 @@
-"""What the operations of one trace share: the gradient's scale, and where numbers stopped being finite."""
+"""What the operations of one trace share: the flow that is pulled through them, and where numbers stopped being finite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.flow import Flow
 
 __all__ = ["Ledger"]
 
@@ -18,6 +19,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        self.flow: Flow | None = None  # set for the length of a pull-back
         self.gradient_scale = 1.0
         self.cut_below = 0  # blocks below this one may be cut off on purpose, by interventions of the caller
         self._forward: dict[int, Tensor] = {}

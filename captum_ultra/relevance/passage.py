@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from captum_ultra.relevance.flow import Flow
 from captum_ultra.relevance.ledger import Ledger
-from captum_ultra.relevance.rules import Rule
 
-__all__ = ["Cells", "Passage", "targets_first"]
-
-
-class Cells(Protocol):
-    """One number for every entry of a layer's attention maps, made tile by tile."""
-
-    def quotient(self, head: slice, rows: slice, keys: slice) -> Tensor:
-        """A tile [g, rows, keys] of the B x H heads."""
+__all__ = ["Passage", "targets_first"]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Passage:
     """Relevance on its way through the attention of one block.
 
     Attributes:
-        rule: what a head adds to a relevance row.
-        ledger: of the trace.
+        ledger: of the trace; names the flow that is being pulled back.
         block: number of the block.
-        residual: whether the residual connection carries the relevance above along.
-        key_weights: [B, H, n], by which what each head adds to each key is multiplied; known only when
-            the block has run on beyond its attention, and None for most methods.
-        cells: block -> what the rule sees is multiplied by this, entry by entry; looked up when relevance comes by.
     """
 
-    rule: Rule
     ledger: Ledger
     block: int
-    residual: bool = field(default=True, kw_only=True)
-    key_weights: Tensor | None = field(default=None, kw_only=True)
-    cells: Mapping[int, Cells] = field(default_factory=dict, kw_only=True)
 
-    def below(self, above: Tensor, added: Tensor) -> Tensor:
-        """Rows below the layer [T, B, n], of those above it and what the rule adds in each head [T, B, H, n]."""
-        if self.key_weights is not None:
-            added = added * self.key_weights.to(added)
-        mean = added.mean(2)
-        rows = mean if self.rule.sees == "nothing" else self.ledger.unscale(mean)
-        rows = above + rows if self.residual else rows
+    def flow_met_by(self, gradient: Tensor | None) -> Flow:
+        """The flow of the pull-back, to which a gradient must have come if its rule sees one.
+
+        Raises:
+            UnsupportedModelError: if something above cuts gradients off.
+        """
+        flow = self.ledger.flow
+        assert flow is not None, "relevance is pulled back through captum_ultra.relevance.pullback alone"
+        if flow.rule.sees != "nothing":
+            self.ledger.check_connected(self.block, gradient)
+        return flow
+
+    def below(self, relevance: Tensor, adds: Callable[[Flow, Tensor], Tensor]) -> Tensor:
+        """Rows below the layer [T, B, n] of those above it; ``adds(flow, rows)`` is what each head adds [T, B, H, n]."""
+        flow = self.ledger.flow
+        assert flow is not None
+        above = flow.arriving(self.block, relevance)
+        added = adds(flow, above)
+        added = added if flow.rule.sees == "nothing" else self.ledger.unscale(added)
+        rows = flow.below(self.block, above, added)
         self.ledger.note_backward(self.block, rows)
         return rows
 

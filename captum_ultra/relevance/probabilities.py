@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance.flow import Flow
 from captum_ultra.relevance.passage import Passage, targets_first
 
 __all__ = ["relevance_probabilities"]
@@ -42,8 +43,7 @@ class _RelevanceProbabilities(torch.autograd.Function):
         (probabilities,) = ctx.saved_tensors
         if relevance is None:  # another trace of the same run is pulled back, or only gradients are asked for
             return gradient, None, None
-        if ctx.passage.rule.sees != "nothing":
-            ctx.passage.ledger.check_connected(ctx.passage.block, gradient)
+        ctx.passage.flow_met_by(gradient)
         arrived = torch.zeros_like(probabilities) if gradient is None else gradient
         return gradient, _Row.apply(arrived, relevance, probabilities, ctx.passage), None
 
@@ -67,9 +67,16 @@ class _Row(torch.autograd.Function):
 
 
 def _row(gradient: Tensor, relevance: Tensor, probabilities: Tensor, passage: Passage) -> Tensor:
-    """Relevance one layer below, [T, B, n]; one head at a time, accumulated in at least float32."""
+    """Relevance one layer below, [T, B, n]."""
+    n = gradient.shape[3]
+    passage.ledger.note_extra_keys(passage.block, gradient[..., n:])
+    return passage.below(relevance, lambda flow, rows: _added(gradient, rows, probabilities, flow, passage.block))
+
+
+def _added(gradient: Tensor, relevance: Tensor, probabilities: Tensor, flow: Flow, block: int) -> Tensor:
+    """What each head adds [T, B, H, n]; one head at a time, accumulated in at least float32."""
     _, batch, heads, n, _ = gradient.shape
-    rule, cells = passage.rule, passage.cells.get(passage.block)
+    rule, cells = flow.rule, flow.cells.get(block)
     # Models may compute their softmax in float32 whatever the dtype of their residual stream.
     compute = torch.promote_types(probabilities.dtype, relevance.dtype)
     added = relevance.new_zeros(len(relevance), batch, heads, n)
@@ -83,5 +90,4 @@ def _row(gradient: Tensor, relevance: Tensor, probabilities: Tensor, passage: Pa
                 head, whole = slice(b * heads + h, b * heads + h + 1), slice(0, n)
                 seen = seen * cells.quotient(head, whole, whole)[0].to(compute).unsqueeze(1)
             added[:, b, h] = rule(relevance[None, :, b], attention[None], seen[None])[0]
-    passage.ledger.note_extra_keys(passage.block, gradient[..., n:])
-    return passage.below(relevance, added)
+    return added

@@ -1,117 +1,157 @@
-"""From scores of latent tokens to relevance rows over the input tokens: batched pull-backs."""
+"""From explained scalars back through a trace: batched pull-backs, one relevance row or one gradient a target."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.checkpoint import CheckpointError
 from tqdm import tqdm
 
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.chunks import automatic_chunk
+from captum_ultra.relevance.flow import Flow
 from captum_ultra.relevance.trace import Trace
 
-__all__ = ["pull_back", "relevance_rows"]
+__all__ = ["Explained", "in_chunks", "pull_back"]
 
 
-def relevance_rows(
-    trace: Trace, layer: int, score: Callable[[Tensor], Tensor], tokens: Tensor,
-    *, chunk: int | None = None, progress: bool = False,
-) -> Tensor:  # fmt: skip
-    """Rows ``e_i C^(layer) ... C^(1)`` of the explanation matrix, for several targets a sample.
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What is explained of a run: T scalars a sample, and where their relevance begins.
 
-    One pull-back explains a chunk of targets: the cotangent of the score of token i, together
-    with e_i at the relevance vector, is carried back to the relevance below the first block.
-
-    Args:
-        trace: a run that kept ``layer``.
-        layer: number of blocks passed.
-        score: latents [B, n, d] -> the explained scalar of every token [B, n].
-        tokens: target tokens [B, T], one row a sample.
-        chunk: targets per pull-back; from a memory budget when None.
+    Attributes:
+        trace: the run.
+        layer: number of blocks passed where relevance begins.
+        scores: [B, K] in the trace's graph; each target is one of them.
+        chosen: [B, T], which.
+        start: the relevance row [B, n] of every target; None: all of it at the token of the target's number.
+        chunk: targets pulled back at once; from a memory budget when None.
         progress: show a progress bar over the targets.
-
-    Returns:
-        [B, T, n] in at least float32, the self entry included as the residual connection leaves it.
-
-    Raises:
-        ValueError: if a gradient is not finite; names the block.
-        UnsupportedModelError: if the model recomputes its blocks (activation checkpointing).
     """
-    targets = tokens.shape[1]
-    latents, relevance = trace.latents[layer], trace.relevance[layer]
-    if layer == 0:  # no block passed: every token explains itself
-        return torch.nn.functional.one_hot(tokens, relevance.shape[1]).to(relevance.dtype)
-    chunk = min(targets, chunk or automatic_chunk(latents))
-    rows = []
-    with ExitStack() as scope:
-        scope.enter_context(torch.inference_mode(False))
-        scope.enter_context(torch.enable_grad())
-        scope.enter_context(torch.autocast(latents.device.type, enabled=False))
-        bar = scope.enter_context(tqdm(total=targets, desc=f"layer {layer}", unit="token", disable=not progress))
-        scores = score(latents)
-        scores = scores * _set_gradient_scale(trace, scores, latents)
-        for part in tokens.split(chunk, dim=1):
-            rows.append(_pull_back(trace, scores, relevance, part))
-            bar.update(part.shape[1])
-    trace.ledger.check_backward()
-    return torch.cat(rows, dim=1)
+
+    trace: Trace
+    layer: int
+    scores: Tensor
+    chosen: Tensor
+    start: Tensor | None = None
+    chunk: int | None = None
+    progress: bool = False
+
+    def rows(self) -> Tensor:
+        """The relevance rows [B, T, n] of the targets at their layer."""
+        batch, targets = self.chosen.shape
+        latents = self.trace.latents[self.layer]
+        dtype = torch.promote_types(latents.dtype, torch.float32)
+        if self.start is None:
+            return one_hot(self.chosen, latents.shape[1]).to(dtype)
+        return self.start.to(dtype)[:, None].expand(batch, targets, -1)
 
 
-def pull_back(trace: Trace, scores: Tensor | None, seeds: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """Relevance that arrives below every block where one begins, for one explained scalar a sample.
+def pull_back(explained: Explained, flow: Flow, to: int = 0, scores: Tensor | None = None) -> Tensor:
+    """Rows [B, T, n] of what comes down, by a flow, from the explained layer to below a block.
+
+    One pull-back explains a chunk of targets: the cotangents of their scores, together with their relevance rows,
+    are carried back to the relevance below the block.
 
     Args:
-        trace: a run that kept the layers of ``seeds``.
-        scores: the explained scalar [B]; None for rules that see no gradient.
-        seeds: layer -> the relevance row [B, n] to start from there.
+        explained: the targets.
+        flow: what becomes of relevance on its way.
+        to: the block, from ``trace.first`` on.
+        scores: other scores [B, K] than the explained ones.
 
     Returns:
-        block -> [B, n] in at least float32.
+        At least float32; the self entry included as the residual connection leaves it.
 
     Raises:
         ValueError: if a gradient is not finite; names the block.
-        UnsupportedModelError: if the model recomputes its blocks (activation checkpointing).
+        UnsupportedModelError: if the model recomputes its blocks (activation checkpointing), or cuts gradients off.
     """
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(trace.source.device.type, enabled=False):
-        outputs = [trace.relevance[layer] for layer in seeds]
-        starts = [seed.to(output) for seed, output in zip(seeds.values(), outputs, strict=True)]
-        if scores is not None:
-            scale = _set_gradient_scale(trace, scores, trace.streams[max(trace.streams)])
-            outputs, starts = [*outputs, scores], [*starts, torch.full_like(scores, scale)]
-        try:
-            found = torch.autograd.grad(outputs, list(trace.sources.values()), starts, retain_graph=True)
-        except CheckpointError as error:
-            raise _recomputed() from error
-    trace.ledger.check_backward()
-    return dict(zip(trace.sources, found, strict=True))
+    trace, rows = explained.trace, explained.rows()
+    if explained.layer <= to:  # no block passed: every token explains itself
+        return rows
+    relevance, source = trace.relevance[explained.layer], trace.sources[to]
+    ledger, given = trace.ledger, explained.scores if scores is None else scores
 
+    def pull(row: Tensor, chosen: Tensor, scaled: Tensor) -> Tensor:
+        outputs, seeds = (relevance,), (row,)
+        if flow.rule.sees != "nothing":
+            outputs, seeds = (relevance, scaled), (row, chosen)  # type: ignore[assignment]
+        return torch.autograd.grad(outputs, source, seeds, retain_graph=True)[0]
 
-def _pull_back(trace: Trace, scores: Tensor, relevance: Tensor, tokens: Tensor) -> Tensor:
-    """Rows [B, T, n] of one chunk of targets; a single target needs no vectorisation at all."""
-
-    def pull(seed: Tensor) -> Tensor:
-        cotangents = (seed.to(scores), seed.to(relevance))
-        return torch.autograd.grad((scores, relevance), trace.source, cotangents, retain_graph=True)[0]
-
-    seeds = torch.nn.functional.one_hot(tokens, scores.shape[1]).transpose(0, 1).to(relevance)  # [T, B, n]
+    ledger.flow = flow
     try:
-        if len(seeds) == 1:
-            return pull(seeds[0]).unsqueeze(1)
-        return torch.func.vmap(pull)(seeds).transpose(0, 1)
-    except CheckpointError as error:
-        raise _recomputed() from error
+        found = in_chunks(explained, pull, rows, given)
+    finally:
+        ledger.flow = None
+    ledger.check_backward()
+    return found
 
 
-def _recomputed() -> UnsupportedModelError:
-    return UnsupportedModelError(
-        "the model recomputes its blocks during the backward pass (activation checkpointing), outside the "
-        "explanation's control: switch checkpointing off"
-    )
+def in_chunks(
+    explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor | None = None,
+    scores: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """What a pull-back of single targets finds, for all of them in chunks: [B, T, ...].
+
+    Args:
+        explained: the targets.
+        pull: (a target's row [B, n], its one-hot cotangent [B, K] of the scores, the scores) -> [B, ...], by
+            ``torch.autograd.grad``.
+        rows: of the targets [B, T, n]; their own when None.
+        scores: [B, K]; their own when None.
+    """
+    trace = explained.trace
+    rows = explained.rows() if rows is None else rows
+    scores = explained.scores if scores is None else scores
+    targets = explained.chosen.shape[1]
+    chunk = min(targets, explained.chunk or automatic_chunk(trace.latents[explained.layer]))
+    found = []
+    with _recorded(scores.device), tqdm(
+        total=targets, desc=f"layer {explained.layer}", unit="token", disable=not explained.progress
+    ) as bar:  # fmt: skip
+        scaled = scores * _set_gradient_scale(trace, scores, trace.latents[explained.layer])
+        for part in torch.arange(targets).split(chunk):
+            of_rows = rows[:, part].transpose(0, 1)
+            of_scores = one_hot(explained.chosen[:, part], scores.shape[1]).transpose(0, 1).to(scores)  # [T, B, K]
+            if len(part) == 1:  # a single target needs no vectorisation at all
+                found.append(pull(of_rows[0], of_scores[0], scaled)[:, None])
+            else:
+                found.append(torch.func.vmap(pull, (0, 0, None))(of_rows, of_scores, scaled).transpose(0, 1))
+            bar.update(len(part))
+    return torch.cat(found, dim=1)
+
+
+@contextmanager
+def _recorded(device: torch.device) -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        try:
+            yield
+        except CheckpointError as error:
+            raise UnsupportedModelError(
+                "the model recomputes its blocks during the backward pass (activation checkpointing), outside the "
+                "explanation's control: switch checkpointing off"
+            ) from error
+
+
+def gradients(scores: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of the sum of scores with respect to latents; the graph is kept.
+
+    Raises:
+        UnsupportedModelError: if the scores do not depend on one of them.
+    """
+    with _recorded(scores.device):
+        found = torch.autograd.grad(scores.sum(), list(inputs), retain_graph=True, allow_unused=True)
+    if any(each is None for each in found):
+        raise UnsupportedModelError(
+            "the model's output does not depend on its latents: it is detached, or comes from another part of the model"
+        )
+    return list(found)
 
 
 def _set_gradient_scale(trace: Trace, scores: Tensor, latents: Tensor) -> float:

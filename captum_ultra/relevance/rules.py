@@ -16,7 +16,7 @@ some of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,28 +84,26 @@ def positive_gradients(relevance: Tensor, probabilities: Tensor, gradient: Tenso
     return _rows_times_tile(relevance, gradient.clamp(min=0))
 
 
-def row_gradient(columns: Sequence[slice]) -> Rule:
+def row_gradient(columns: slice) -> Rule:
     """Grad-CAM on attention: ``R A``, every query row weighted by the mean of its gradient over ``columns``.
 
     Keys that a row may not attend to, whose attention is exactly zero, are left out of the mean.
 
     Args:
-        columns: one slice, the keys over which the gradient is averaged (the patches); it may be put in after the
-            run, before the pull-back.
+        columns: the keys over which the gradient is averaged (the patches).
 
     Example:
         >>> import torch
         >>> R = torch.tensor([[[1.0]]])
         >>> A = torch.tensor([[[0.2, 0.3, 0.5]]])
         >>> dA = torch.tensor([[[9.0, 2.0, 4.0]]])
-        >>> row_gradient([slice(1, 3)])(R, A, dA.unsqueeze(2))
+        >>> row_gradient(slice(1, 3))(R, A, dA.unsqueeze(2))
         tensor([[[0.6000, 0.9000, 1.5000]]])
     """
 
     def head(relevance: Tensor, probabilities: Tensor, gradient: Tensor) -> Tensor:
-        (shown,) = columns
-        attended = (probabilities[..., shown] > 0).to(gradient).unsqueeze(2)
-        sums = (gradient[..., shown] * attended).sum(-1)
+        attended = (probabilities[..., columns] > 0).to(gradient).unsqueeze(2)
+        sums = (gradient[..., columns] * attended).sum(-1)
         weights = (sums / attended.sum(-1).clamp(min=1)).transpose(1, 2)  # [g, T, m]
         return (relevance * weights) @ probabilities
 

@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_ultra.relevance.scope import frozen_in_eval_mode
-from captum_ultra.relevance.stream import with_first_tensor
-from captum_ultra.relevance.trace import Trace
+from captum_ultra.relevance.explaining import explaining
+from captum_ultra.relevance.walk import walk
 
 __all__ = ["through_tail"]
 
 
 def through_tail(
-    run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], trace: Trace, layer: int
-) -> Any:
-    """What the model returns for the latents of a layer, as if they had left the last block.
+    run: Callable[[], Any], read: Callable[[Any], Tensor], model: nn.Module, blocks: Sequence[nn.Module],
+    latents: Sequence[Tensor], *, batch_first: bool = True,
+) -> list[Tensor]:  # fmt: skip
+    """What is read off a model for the latents of several layers, as if they had left the last block.
 
-    The blocks are passed over, so that this costs the embedding and the head. Gradients flow to the latents.
+    The layers are one batch behind the last block, so that all of them cost one run; where the rest of the model
+    looks at the samples of its input once more (their lengths, their mask), each layer costs a run. Gradients flow
+    to the latents.
 
     Args:
-        run: calls the model on the input of the trace.
+        run: calls the model on the input of the latents.
+        read: from what the model returns to [B, K].
         model: the module that is run; contains the blocks.
         blocks: all residual blocks in order.
-        trace: a run that kept ``layer`` and went on to the last block.
-        layer: number of blocks passed.
+        latents: of each layer [B, n, d].
+        batch_first: whether the model carries [B, n, d] (else [n, B, d]).
     """
-    passed_on = with_first_tensor(trace.last_block_output, trace.streams[layer])
-    with ExitStack() as scope:
-        scope.enter_context(torch.inference_mode(False))
-        scope.enter_context(torch.enable_grad())
-        scope.enter_context(frozen_in_eval_mode(model))
-        for block in blocks:
-            scope.enter_context(_returning(block, passed_on))
-        return run()
+    batch = len(latents[0])
 
+    def behind_the_blocks(stream: Tensor) -> Tensor:
+        def leave(index: int, block: nn.Module, _: Tensor) -> Tensor | None:
+            return stream if index + 1 == len(blocks) else None
 
-@contextmanager
-def _returning(block: nn.Module, value: Tensor | Any) -> Iterator[None]:
-    """Within, the block returns a value whatever it is given; a ``forward`` of the instance's own comes back after."""
-    own = vars(block).get("forward")
-    block.forward = lambda *args, **kwargs: value
+        with explaining(model), walk(blocks, batch_first=batch_first, leave=leave):
+            return read(run())
+
+    # A lone sample's mask fits the batch of its layers by broadcasting, and rightly so: they are one sample.
     try:
-        yield
-    finally:
-        del block.forward
-        if own is not None:
-            block.forward = own
+        found = behind_the_blocks(torch.cat(list(latents)))
+    except (RuntimeError, IndexError, ValueError):
+        found = latents[0].new_empty(0)
+    if len(found) == batch * len(latents):
+        return list(found.split(batch))
+    return [behind_the_blocks(each) for each in latents]

@@ -7,14 +7,20 @@ a chunk and never kept, so memory grows with the number of tokens n and not with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from captum_ultra.relevance.passage import Cells
+from captum_ultra.relevance.flow import Cells
 from captum_ultra.relevance.rules import Rule
 
-__all__ = ["by_group", "by_head", "cut", "mask_tile", "masked_softmax", "tiled_backward", "tiled_forward"]
+if TYPE_CHECKING:
+    from captum_ultra.relevance.calls import AttentionCall
+
+__all__ = [
+    "by_group", "by_head", "cut", "mask_tile", "masked_softmax", "tiled_backward", "tiled_forward", "tiled_values",
+]  # fmt: skip
 
 # Numbers in one tile of scores, times targets: on a CPU a few megabytes stay in the last-level
 # cache; on an accelerator fewer and larger kernels win.
@@ -23,9 +29,9 @@ _CAUSAL_TILES, _CAUSAL_ROWS = 8, 64
 
 
 def tiled_backward(
-    grad: Tensor, relevance: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-    rule: Rule, scale: float, is_causal: bool, cells: Cells | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    grad: Tensor, call: AttentionCall, relevance: Tensor | None = None, rule: Rule | None = None,
+    cells: Cells | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
     """Gradients of the queries, keys and values, and what the layer adds to the relevance.
 
     Inside, the B x H heads form one axis and the T targets stand next to the query rows, so that
@@ -34,75 +40,94 @@ def tiled_backward(
 
     Args:
         grad: gradient of the output [T, B, H, n, d_v].
-        relevance: rows above the layer [T, B, n].
-        query, key, value: [B, H, n, d], [B, G, n, d], [B, G, n, d_v]; G divides H.
-        mask: boolean (True = attend) or additive, broadcastable to [B, H, n, n].
+        call: the attention.
+        relevance: rows above the layer [T, B, n]; None where only gradients are asked for.
         rule: what a head does to a relevance row.
-        scale: factor of the scores.
-        is_causal: row i attends to tokens 0..i.
         cells: what the rule sees is multiplied by this, entry by entry.
 
     Returns:
         dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and what the rule
-        adds [T, B, H, n] in at least float32.
+        adds [T, B, H, n] in at least float32, or None.
     """
-    targets, batch, heads, n, d_v = grad.shape
-    groups, d = key.shape[1], query.shape[-1]
-    compute = torch.promote_types(query.dtype, torch.float32)
-    q, k, v = (by_head(each, heads, compute) for each in (query, key, value))
-    q = q * scale
+    (targets, batch, heads, n, d_v), groups = grad.shape, call.key.shape[1]
+    compute = torch.promote_types(call.query.dtype, torch.float32)
+    q, k, v = (by_head(each, heads, compute) for each in (call.query, call.key, call.value))
+    q, d, width = q * call.scale, q.shape[-1], k.shape[1]
     d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).contiguous()
-    above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
-    added = torch.zeros_like(above)
+    above = None if relevance is None else relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
+    added = None if above is None else torch.zeros_like(above)
     dq = q.new_empty(batch * heads, n, targets, d)
-    dk = q.new_zeros(batch * heads, targets, n, d)
-    dv = q.new_zeros(batch * heads, n, targets * d_v)
+    dk = q.new_zeros(batch * heads, targets, width, d)
+    dv = q.new_zeros(batch * heads, width, targets * d_v)
 
-    for head, rows in cut(batch * heads, n, targets, is_causal, q.device):
-        keys = slice(rows.stop if is_causal else n)
-        scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
-        probabilities = masked_softmax(scores, mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
-        g, m, width = probabilities.shape
+    for head, rows in cut(batch * heads, n, targets, call.is_causal, q.device):
+        keys = slice(rows.stop if call.is_causal else width)
+        probabilities = _probabilities(q, k, call, head, rows, keys)
+        g, m, reach = probabilities.shape
         d_rows = d_out[head, rows]
         gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2)).view(g, m, targets, -1)
         factors = None if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
-        if rule.sees == "gradient":
+        if above is not None and added is not None and rule is not None and rule.sees == "gradient":
             seen = gradient if factors is None else gradient * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         product = gradient.mul_(probabilities.unsqueeze(2))
-        if rule.sees != "gradient":
+        if above is not None and added is not None and rule is not None and rule.sees != "gradient":
             seen = product if factors is None else product * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
         product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
-        dq[head, rows] = torch.bmm(product.view(g, m * targets, width), k[head, keys]).view(g, m, targets, d)
-        d_keys = torch.bmm(product.view(g, m, targets * width).transpose(1, 2), q[head, rows])
-        dk[head, :, keys] += d_keys.view(g, targets, width, d)
+        dq[head, rows] = torch.bmm(product.view(g, m * targets, reach), k[head, keys]).view(g, m, targets, d)
+        d_keys = torch.bmm(product.view(g, m, targets * reach).transpose(1, 2), q[head, rows])
+        dk[head, :, keys] += d_keys.view(g, targets, reach, d)
         dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v))
 
-    dq = dq.mul_(scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
+    dq = dq.mul_(call.scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
     dk = by_group(dk.transpose(0, 1), batch, groups)
-    dv = by_group(dv.view(-1, n, targets, d_v).permute(2, 0, 1, 3), batch, groups)
-    added = added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
-    return dq.to(query.dtype), dk.to(key.dtype), dv.to(value.dtype), added
+    if added is not None:
+        added = added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
+    return dq.to(call.query.dtype), dk.to(call.key.dtype), _values(dv, call, targets), added
 
 
-def tiled_forward(
-    relevance: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, rule: Rule, scale: float, is_causal: bool
-) -> Tensor:
+def tiled_values(grad: Tensor, call: AttentionCall) -> Tensor:
+    """The gradient of the values alone [T, B, G, n, d_v], A^T dO, of that of the output [T, B, H, n, d_v]."""
+    targets, batch, heads, n, d_v = grad.shape
+    compute = torch.promote_types(call.query.dtype, torch.float32)
+    q, k = (by_head(each, heads, compute) for each in (call.query, call.key))
+    q, width = q * call.scale, k.shape[1]
+    d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).flatten(2).contiguous()
+    dv = q.new_zeros(batch * heads, width, targets * d_v)
+    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
+        keys = slice(rows.stop if call.is_causal else width)
+        dv[head, keys].baddbmm_(_probabilities(q, k, call, head, rows, keys).transpose(1, 2), d_out[head, rows])
+    return _values(dv, call, targets)
+
+
+def tiled_forward(relevance: Tensor, call: AttentionCall, rule: Rule) -> Tensor:
     """What a rule that sees no gradient adds [T, B, H, n]; arguments as in :func:`tiled_backward`."""
-    targets, (batch, heads, n, _) = len(relevance), query.shape
-    compute = torch.promote_types(query.dtype, torch.float32)
-    q, k = (by_head(each, heads, compute) for each in (query, key))
-    q = q * scale
+    targets, (batch, heads, n, _) = len(relevance), call.query.shape
+    compute = torch.promote_types(call.query.dtype, torch.float32)
+    q, k = (by_head(each, heads, compute) for each in (call.query, call.key))
+    q = q * call.scale
     above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
     added = torch.zeros_like(above)
-    for head, rows in cut(batch * heads, n, 1, is_causal, q.device):
-        keys = slice(rows.stop if is_causal else n)
-        scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
-        probabilities = masked_softmax(scores, mask_tile(mask, heads, head, rows), rows.start if is_causal else None)
+    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
+        keys = slice(rows.stop if call.is_causal else n)
+        probabilities = _probabilities(q, k, call, head, rows, keys)
         added[head, :, keys] += rule(above[head, :, rows], probabilities, q.new_empty(0))
     return added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
+
+
+def _probabilities(q: Tensor, k: Tensor, call: AttentionCall, head: slice, rows: slice, keys: slice) -> Tensor:
+    """A tile of A [g, rows, keys] of scaled queries and keys [B H, n, d]."""
+    scores = torch.bmm(q[head, rows], k[head, keys].transpose(1, 2))
+    mask = mask_tile(call.mask, call.query.shape[1], head, rows)
+    return masked_softmax(scores, mask, rows.start if call.is_causal else None)
+
+
+def _values(dv: Tensor, call: AttentionCall, targets: int) -> Tensor:
+    """[B H, n, T d_v] -> [T, B, G, n, d_v]."""
+    by_target = dv.view(*dv.shape[:2], targets, -1).permute(2, 0, 1, 3)
+    return by_group(by_target, *call.value.shape[:2]).to(call.value.dtype)
 
 
 def by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:

@@ -6,21 +6,22 @@ sublayer, E~ what the sublayer adds to it, one for every head of an attention):
 
     w_i = ||E~_i|| / ||E_i|| * NECC_i,        NECC = softmax over all tokens of cos(E_i, E~_i)
 
-No tensor [heads, n, d] is made: with G_h = W_h W_h^T the Gram matrix of head h's output projection,
+What it finds is kept, and made into weights when relevance is pulled back, so that one run serves every choice of
+factors. No tensor [heads, n, d] is made: with G_h = W_h W_h^T the Gram matrix of head h's output projection,
 ``||E~_hi||^2 = v_hi G_h v_hi^T`` and ``E_i . E~_hi = (E_i W_h^T) . v_hi``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.passage import Passage
+from captum_ultra.relevance.calls import AttentionCall
 
 __all__ = ["TokenTransformation", "TransformationWeights"]
 
@@ -42,58 +43,72 @@ class TransformationWeights:
     necc: bool = True
     necc_scale: str = "one"
 
-    def weigh(self, lengths: Tensor, added: Tensor, products: Tensor) -> Tensor:
-        """Weights [..., n] of tokens of lengths ||E||, to which something of length ||E~|| was added.
+    @property
+    def any(self) -> bool:
+        """Whether there is a factor at all."""
+        return self.length or self.necc
 
-        Args:
-            lengths: [..., n], ||E||.
-            added: [..., n], ||E~||.
-            products: [..., n], the inner products of E and E~.
-        """
-        lengths = lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
-        weights = torch.ones_like(products)
+    def of(self, change: _Change) -> Tensor:
+        """Weights [..., n] of tokens to which something was added."""
+        lengths = change.lengths.clamp(min=torch.finfo(change.lengths.dtype).tiny)
+        weights = torch.ones_like(change.products)
         if self.length:
-            weights = weights * (added / lengths)
+            weights = weights * (change.added / lengths)
         if self.necc:
-            cosines = products / (lengths * added).clamp(min=torch.finfo(lengths.dtype).tiny)
-            scale = products.shape[-1] if self.necc_scale == "n" else 1
+            cosines = change.products / (lengths * change.added).clamp(min=torch.finfo(lengths.dtype).tiny)
+            scale = change.products.shape[-1] if self.necc_scale == "n" else 1
             weights = weights * cosines.softmax(-1) * scale
         return weights
 
 
+class _Change(NamedTuple):
+    """Of every token: ||E||, the length ||E~|| of what is added to it, and the inner product of both; [..., n]."""
+
+    lengths: Tensor
+    added: Tensor
+    products: Tensor
+
+
 class TokenTransformation:
-    """Multiplies relevance by TokenTM's weights, attention by head and key, the feed-forward part by token.
+    """Observes how every sublayer changes the tokens of the blocks that run."""
 
-    Args:
-        weights: which factors make them.
+    def __init__(self) -> None:
+        self._attentions: dict[int, _Change] = {}
+        self._feed_forwards: dict[int, _Change] = {}
+        self._refusal: UnsupportedModelError | None = None
 
-    Raises:
-        UnsupportedModelError: where a block does something between its attention, its output projection and its
-            residual sums that the weights do not cover; names the block.
-    """
+    def weights(self, factors: TransformationWeights) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Block -> weights of the attention's keys [B, H, n], and 1 + those of the feed-forward part's tokens [B, n].
 
-    def __init__(self, weights: TransformationWeights) -> None:
-        self._weights = weights
-        self._started = False
+        Raises:
+            UnsupportedModelError: where a block does something between its attention, its output projection and its
+                residual sums that the weights do not cover; names the block.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        keys = {block: factors.of(change) for block, change in self._attentions.items()}
+        return keys, {block: 1 + factors.of(change) for block, change in self._feed_forwards.items()}
 
-    def enter(self, block: int, name: str, stream: Tensor, relevance: Tensor) -> Tensor:
-        self._where = f"block {block} ({name})"
+    def enter(self, block: int, name: str, stream: Tensor) -> None:
+        self._where, self._block = f"block {block} ({name})", block
         self._stream = stream
-        self._attention: tuple[Tensor, Tensor, Passage] | None = None
+        self._attention: tuple[Tensor, Tensor] | None = None
         self._projection: Tensor | None = None
         self._branch: Tensor | None = None  # what the attention adds, on its way to the residual sum
         self._middle: Tensor | None = None  # the stream between the sublayers
         self._sum: Tensor | None = None  # the stream between the sublayers and what the second one adds
-        if self._started:
-            return relevance
-        self._started = True  # C^0: the relevance of an input token is its length
-        return relevance * _norm(stream).to(relevance)
 
-    def attended(self, value: Tensor, output: Tensor, passage: Passage) -> None:
-        self._attention = value, output, passage
+    def attended(self, call: AttentionCall, output: Tensor) -> None:
+        self._attention = call.value, output
+
+    def hidden(self) -> None:
+        self._refuse(
+            "computes its own softmax, which hides its values from this method: load the model with fused attention "
+            '(attn_implementation="sdpa", fused_attn=True)'
+        )
 
     def called(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        if self._attention is None or not isinstance(result, Tensor):
+        if self._attention is None or self._refusal is not None or not isinstance(result, Tensor):
             return
         operands = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
         if self._projection is None:
@@ -104,20 +119,23 @@ class TokenTransformation:
         elif function in _ADDITIONS and any(_same(each, self._middle) for each in operands):
             self._sum = result
 
-    def leave(self, stream: Tensor, relevance: Tensor) -> Tensor:
+    def leave(self, stream: Tensor) -> None:
+        if self._refusal is not None:
+            return
         if self._middle is None:
-            raise self._refused("does not add what its attention's output projection gives to the stream below it")
-        if self._sum is None or not _same(self._sum, stream):
-            raise self._refused("does not leave the sum of its second part and the stream between the two parts")
-        middle = self._batch_first(self._middle)
-        added = stream - middle
-        weights = self._weights.weigh(_norm(middle), _norm(added), _inner(middle, added))
-        return relevance * (1 + weights.detach()).to(relevance)
+            self._refuse("does not add what its attention's output projection gives to the stream below it")
+        elif self._sum is None or not _same(self._sum, stream):
+            self._refuse("does not leave the sum of its second part and the stream between the two parts")
+        else:
+            middle = self._batch_first(self._middle)
+            added = stream - middle
+            self._feed_forwards[self._block] = _Change(_norm(middle), _norm(added), _inner(middle, added))
+        self._attention = self._projection = self._branch = self._middle = self._sum = None  # parts of the graph
 
-    def _projection_of(self, joined: Tensor, weight: Tensor) -> Tensor:
+    def _projection_of(self, joined: Tensor, weight: Tensor) -> Tensor | None:
         """The output projection by head [H, d_v, d], if it is applied to the attention's output as it is."""
         assert self._attention is not None
-        _, output, _ = self._attention
+        _, output = self._attention
         heads, d_v = output.shape[1], output.shape[3]
         rows = {"batch first": (0, 2, 1, 3), "tokens first": (2, 0, 1, 3)}
         if joined.numel() == output.numel() and weight.shape[1] == heads * d_v:
@@ -125,10 +143,9 @@ class TokenTransformation:
                 if torch.equal(joined.reshape(-1), output.permute(order).reshape(-1)):
                     return weight.detach().T.reshape(heads, d_v, -1)
         if not output.isfinite().all():
-            raise ValueError(
-                f"the attention of {self._where} puts out NaN or infinity: check the input and the weights"
-            )
-        raise self._refused("does something to its attention's output before the output projection")
+            return None  # the trace says so
+        self._refuse("does something to its attention's output before the output projection")
+        return None
 
     def _follow_branch(self, function: Any, args: tuple[Any, ...], operands: list[Tensor], result: Tensor) -> None:
         """From the output projection to the residual sum; a scale on the way (LayerScale) is one of the projection."""
@@ -138,7 +155,8 @@ class TokenTransformation:
         if function in _PRODUCTS:
             factor = next((each for each in args if not (isinstance(each, Tensor) and _same(each, self._branch))), 1.0)
             if isinstance(factor, Tensor) and factor.numel() not in (1, self._projection.shape[-1]):
-                raise self._refused("multiplies what its attention adds by more than one factor a channel")
+                self._refuse("multiplies what its attention adds by more than one factor a channel")
+                return
             self._projection = self._projection * (factor.detach() if isinstance(factor, Tensor) else factor)
             self._branch = result
         elif function in _ADDITIONS and any(_same(each, self._stream) for each in operands):
@@ -147,7 +165,7 @@ class TokenTransformation:
 
     def _weigh_attention(self) -> None:
         assert self._attention is not None and self._projection is not None
-        value, output, passage = self._attention
+        value, output = self._attention
         v = value.detach().repeat_interleave(output.shape[1] // value.shape[1], dim=1)
         v = v.to(torch.promote_types(v.dtype, torch.float32))
         projection, stream = self._projection.to(v), self._stream.detach().to(v)
@@ -155,13 +173,14 @@ class TokenTransformation:
         added = ((v @ gram) * v).sum(-1).clamp(min=0).sqrt()  # [B, H, n]
         reached = torch.einsum("bnd,hvd->bhnv", stream, projection)
         products = (reached * v).sum(-1)
-        passage.key_weights = self._weights.weigh(_norm(stream)[:, None], added, products)
+        self._attentions[self._block] = _Change(_norm(stream)[:, None], added, products)
 
     def _batch_first(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.shape[:2] == self._stream.shape[:2] else tensor.transpose(0, 1)
 
-    def _refused(self, what: str) -> UnsupportedModelError:
-        return UnsupportedModelError(
+    def _refuse(self, what: str) -> None:
+        """Remember why TokenTM cannot explain the run, which other methods may share."""
+        self._refusal = self._refusal or UnsupportedModelError(
             f"{self._where} {what}, so that the change of its tokens cannot be measured; TokenTM explains pre-norm "
             "blocks x + attention(norm(x)), then x + mlp(norm(x)): take GenericAttention for this model"
         )

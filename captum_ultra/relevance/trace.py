@@ -1,79 +1,150 @@
-"""What one run of a model leaves behind for the pull-backs from it."""
+"""One run of a model that is followed, and what it leaves behind for the pull-backs from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.explaining import explaining
 from captum_ultra.relevance.ledger import Ledger
+from captum_ultra.relevance.walk import LastLayerReached, walk
 
-__all__ = ["Trace"]
+__all__ = ["Graph", "Trace", "check_connected", "trace_run"]
 
 
 @dataclass
 class Trace:
-    """One run of a model with relevance threaded through it.
+    """One run of a model.
 
     Attributes:
-        sources: block -> [B, n], the relevance that begins below it; the leaves of every pull-back. One,
-            unless every block carries a relevance of its own.
-        latents: layer -> residual stream [B, n, d] after so many blocks (0: the embedding).
-        relevance: layer -> the relevance vector [B, n] at the same place.
-        streams: layer -> the residual stream as the model carries it, tokens first or batch first.
-        batch_first: whether the model carries [B, n, d] (else [n, B, d]).
-        last_block_output: what the last block that ran returned.
+        first: the block from which on it was followed.
+        latents: layer -> residual stream [B, n, d] after so many blocks (0: the embedding); that of the layer
+            ``first`` is the leaf below which nothing is followed.
+        sources: block -> [B, n], where a pull-back finds the relevance that has come down to below the block.
+        relevance: layer -> the relevance vector [B, n] at the same place; both are empty in graphs without relevance.
         ledger: gradient scale and finiteness flags.
     """
 
-    sources: dict[int, Tensor] = field(default_factory=dict)
+    first: int = 0
     latents: dict[int, Tensor] = field(default_factory=dict)
+    sources: dict[int, Tensor] = field(default_factory=dict)
     relevance: dict[int, Tensor] = field(default_factory=dict)
-    streams: dict[int, Tensor] = field(default_factory=dict)
-    batch_first: bool = True
-    last_block_output: Any = None
     ledger: Ledger = field(default_factory=Ledger)
 
-    @classmethod
-    def begin(cls, stream: Tensor) -> Trace:
-        """A trace whose relevance begins at the stream [B, n, d] that the first block receives."""
-        trace = cls()
-        trace.keep(0, stream, trace.add_source(0, stream))
-        return trace
+    def begin(self, stream: Tensor) -> Tensor:
+        """Make the stream [B, n, d] that enters the first block a leaf; returns what the block gets, safe to change."""
+        leaf = stream.detach().requires_grad_()
+        self.keep(self.first, leaf)
+        return leaf.clone()
 
-    @property
-    def source(self) -> Tensor:
-        """Where relevance that is threaded through all blocks begins: [B, n]."""
-        return self.sources[min(self.sources)]
-
-    def add_source(self, block: int, stream: Tensor) -> Tensor:
-        """A new relevance vector [B, n] below a block that receives the stream [B, n, d]."""
+    def with_source(self, block: int, stream: Tensor, relevance: Tensor | None) -> Tensor:
+        """The relevance vector [B, n] below a block, in which what comes down to it can be found."""
         dtype = torch.promote_types(stream.dtype, torch.float32)
-        self.sources[block] = torch.zeros(stream.shape[:2], dtype=dtype, device=stream.device, requires_grad=True)
-        return self.sources[block]
+        source = torch.zeros(stream.shape[:2], dtype=dtype, device=stream.device, requires_grad=True)
+        self.sources[block] = source
+        return source if relevance is None else relevance.to(source.device) + source
 
-    def keep(self, layer: int, stream: Tensor, relevance: Tensor) -> None:
+    def keep(self, layer: int, stream: Tensor, relevance: Tensor | None = None) -> None:
         """Keep what a pull-back from ``layer`` needs: the stream [B, n, d] and the relevance [B, n]."""
-        self.latents[layer], self.relevance[layer] = stream, relevance
+        self.latents[layer] = stream
+        if relevance is not None:
+            self.relevance[layer] = relevance
         self.ledger.note_forward(layer, stream)
 
-    def gradients(self, scores: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Gradients [B, n, d] of the sum of scores with respect to the latents of layers; the graph is kept.
 
-        Raises:
-            UnsupportedModelError: if the scores do not depend on a layer.
-        """
-        found = torch.autograd.grad(
-            scores.sum(), [self.streams[layer] for layer in layers], retain_graph=True, allow_unused=True
+class Graph(Protocol):
+    """What a run is made into while it is followed: which operations have a backward pass of another kind."""
+
+    def begin(self, trace: Trace, stream: Tensor) -> Tensor:
+        """Before the first block that is followed; returns the stream that it gets."""
+
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        """Before a block; returns the relevance vector below it, if there is one."""
+
+    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        """After a block; returns the relevance vector above it, if there is one."""
+
+
+def trace_run(
+    run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], graph: Graph | AbstractContextManager[Any],
+    layers: Sequence[int], *, first: int = 0, batch_first: bool = True, stop_early: bool = True,
+    on_start: Callable[[Tensor], None] | None = None,
+) -> Trace:  # fmt: skip
+    """Run a model once, through a graph, and keep the latents of some layers.
+
+    The model runs in evaluation mode, with gradients enabled and its parameters taken as
+    constants; modes and flags are restored afterwards.
+
+    Args:
+        run: calls the model; its result is not used.
+        model: the module whose flags and parameters are guarded; contains the blocks.
+        blocks: the residual blocks in the order in which they run.
+        graph: what becomes of the run's operations; a context manager.
+        layers: numbers of blocks passed, from ``first`` on.
+        first: the block at which following begins; the model is left alone below it.
+        batch_first: whether the residual stream is [B, n, d] (else [n, B, d]).
+        stop_early: end the run after the highest layer.
+        on_start: called with the stream [B, n, d] before the first block runs; may raise.
+
+    Raises:
+        UnsupportedModelError: if a block does not run exactly once, or cannot be followed.
+        ValueError: if latents are not finite; names the layer.
+    """
+    trace, wanted, last = Trace(first), set(layers), max(layers)
+    follow: Graph = graph  # type: ignore[assignment]
+
+    def enter(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        if index == 0 and on_start is not None:
+            on_start(stream)
+        if index < first or index > last:
+            return None
+        began = index == first
+        if began:
+            stream = follow.begin(trace, stream)
+        else:
+            check_connected(stream, f"the input of block {index} ({type(block).__name__})")
+        relevance = follow.enter(index, block, stream) if index < last else None
+        if began and relevance is not None:
+            trace.relevance[first] = relevance
+        return stream if began else None
+
+    def leave(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        if index < first or index >= last:
+            return None
+        relevance = follow.leave(index, block, stream)
+        check_connected(stream, f"the output of block {index} ({type(block).__name__})")
+        if index + 1 not in wanted:
+            trace.ledger.note_forward(index + 1, stream)
+            return None
+        trace.keep(index + 1, stream, relevance)
+        return stream.clone()  # later blocks may change theirs in place
+
+    with explaining(model), graph, walk(  # type: ignore[union-attr]
+        blocks, batch_first=batch_first, enter=enter, leave=leave, last=last if stop_early else None
+    ) as walked:  # fmt: skip
+        walked.last = last
+        with suppress(LastLayerReached):
+            run()
+    walked.check_ended()
+    trace.ledger.check_forward()
+    return trace
+
+
+def check_connected(carried: Tensor, place: str) -> None:
+    """Raise where a tensor needs no gradient, although attention that carries relevance lies below it.
+
+    Raises:
+        UnsupportedModelError: names the place and what cuts gradients off.
+    """
+    if not carried.requires_grad:
+        raise UnsupportedModelError(
+            f"{place} is cut off from the attention below it: the model switches gradients off (torch.no_grad, "
+            "detach) or runs quantised kernels that have no backward pass. Explain it without them, in float32 or "
+            "bfloat16"
         )
-        for layer, gradient in zip(layers, found, strict=True):
-            if gradient is None:
-                raise UnsupportedModelError(
-                    f"the model's output does not depend on its latents at layer {layer}: it is detached, or comes "
-                    "from another part of the model"
-                )
-        return [each if self.batch_first else each.transpose(0, 1) for each in found]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_ultra.attr.documents import joined_document, span_document
-from captum_ultra.attr.tokens import TokenizedText, tokenize, tokens_in_span, tokens_of_parts
+from captum_ultra.attr.contribution.documents import joined_document, span_document
+from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_in_span, tokens_of_parts
 from tests.attr.text_models import TOKENIZERS, byte_level, framed, llama_style, word_level, wrap
 
 LETTERS = st.sampled_from([*"the cat sat on Lily.,!?:\n\t\"'-", " ", "é", "☃", "👩‍🚀", "中", "ﬁ", "İ"])
@@ -67,7 +67,7 @@ def contribution(document: Any) -> Any:
     """A result with the document's tokens and no relevance."""
     import torch
 
-    from captum_ultra.attr.assemble import Options, assemble
+    from captum_ultra.attr.contribution.assemble import Options, assemble
 
     rows = torch.zeros(len(document.targets), len(document.tokens))
     return assemble(document, rows, 1, "none", Options("sum", True, "mean", "token", "keep", "max"))

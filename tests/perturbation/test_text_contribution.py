@@ -8,7 +8,7 @@ import accelerate
 import pytest
 import torch
 
-from captum_ultra.attr.token_contribution import TokenContribution
+from captum_ultra.attr.contribution.token_contribution import TokenContribution
 from captum_ultra.perturbation import TokenScores, comprehensiveness, sufficiency
 from tests.attr.text_models import llama, stories, word_level
 

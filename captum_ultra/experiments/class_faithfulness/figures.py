@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import METHODS
 from captum_ultra.data import ObjectScenes
 from captum_ultra.experiments.class_faithfulness.maps import LABELS, map_makers

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 
 __all__ = ["rank_correlation", "ranks", "structural_similarity"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.data import ObjectScenes
 from captum_ultra.experiments.cell_store import CellStore
 from captum_ultra.experiments.class_faithfulness.maps import map_makers, on_patches

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captum_ultra.attr.aggregate import grouped, sentence_spans, word_spans
-from captum_ultra.attr.tokens import Span, TokenizedText, tokens_of_parts
+from captum_ultra.attr.contribution.aggregate import grouped, sentence_spans, word_spans
+from captum_ultra.attr.contribution.tokens import Span, TokenizedText, tokens_of_parts
 from captum_ultra.insights.text import segments
 
 __all__ = ["pieces_of"]

@@ -14,10 +14,10 @@ from torch import nn
 
 from captum_ultra.adapters import Blocks
 from captum_ultra.adapters.text import input_device
-from captum_ultra.attr.contribution import SpanContribution
-from captum_ultra.attr.documents import check_text
-from captum_ultra.attr.token_contribution import TokenContribution
-from captum_ultra.attr.tokens import TokenizedText, tokenize, tokens_of_parts
+from captum_ultra.attr.contribution.result import SpanContribution
+from captum_ultra.attr.contribution.documents import check_text
+from captum_ultra.attr.contribution.token_contribution import TokenContribution
+from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_of_parts
 from captum_ultra.insights.explorer.images import layer_numbers
 from captum_ultra.insights.explorer.methods import Method
 from captum_ultra.insights.explorer.packing import Blob, is_signed, quantised

@@ -1,12 +1,12 @@
-"""Layer-wise relevance propagation: backward rules on the operations of an unmodified model.
+"""Rules for all operations of a running model: backward passes of another kind, without changing the model.
 
-Inside a scope the gradients of a model's graph are relevances: every operation runs as it always does, and
-its backward pass takes the relevance of its result and gives that of its inputs, by its rule. The rules are
-those of Chefer et al. (CVPR 2021), with alpha = 1 and without bias; ``table`` says which operation has which.
+Every operation runs as it always does, and its backward pass follows its rule. Two sets of rules: ``propagation``
+shares out relevance (layer-wise relevance propagation), ``linearisation`` gives gradients of a model that is a linear map
+of its tokens. ``table`` says which operation is of which kind.
 """
 
-from captum_ultra.relevance.lrp.conservative import conservative_relevance
+from captum_ultra.relevance.lrp.linearisation import Linearisation, LinearRules
+from captum_ultra.relevance.lrp.propagation import Propagation
 from captum_ultra.relevance.lrp.records import MapRelevance
-from captum_ultra.relevance.lrp.scope import StreamRelevance, input_relevance, stream_relevance
 
-__all__ = ["MapRelevance", "StreamRelevance", "conservative_relevance", "input_relevance", "stream_relevance"]
+__all__ = ["LinearRules", "Linearisation", "MapRelevance", "Propagation"]

@@ -11,73 +11,30 @@ A tile of A, of Z and of R_A is made and dropped, so memory grows with the numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from captum_ultra.relevance.calls import AttentionCall
 from captum_ultra.relevance.lrp.division import safe_divide
-from captum_ultra.relevance.tiles import by_group, by_head, cut, mask_tile, masked_softmax
+from captum_ultra.relevance.tiles import by_group, by_head, cut
 
-__all__ = ["AttentionCall", "attention_shares", "output_shares"]
-
-
-@dataclass(frozen=True)
-class AttentionCall:
-    """The arguments of one attention call beside queries, keys and values.
-
-    Attributes:
-        mask: boolean (True = attend) or additive, broadcastable to [B, H, n, m], or None.
-        scale: factor of the scores.
-        is_causal: row i attends to tokens 0..i.
-        learned_query: the queries are weights, so that the scores are a linear map of the keys.
-    """
-
-    mask: Tensor | None
-    scale: float
-    is_causal: bool = False
-    learned_query: bool = False
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The output [B, H, n, d_v] by the fused kernel."""
-        mask = self.mask if self.mask is None or self.mask.dtype == torch.bool else self.mask.to(q.dtype)
-        grouped = k.shape[1] != q.shape[1]
-        return F.scaled_dot_product_attention(
-            q, k, v, mask, is_causal=self.is_causal, scale=self.scale, enable_gqa=grouped
-        )
-
-    def probabilities(self, scores: Tensor, heads: int, head: slice, rows: slice) -> Tensor:
-        """A tile of A [g, rows, keys] from unscaled scores, which are left as they are."""
-        mask = mask_tile(self.mask, heads, head, rows)
-        return masked_softmax(scores * self.scale, mask, rows.start if self.is_causal else None)
+__all__ = ["attention_shares", "output_shares"]
 
 
-def output_shares(relevance: Tensor, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-    """S = R_O / O [B, H, n, d_v], from which any tile of R_A can be made again.
-
-    Args:
-        relevance: of the output [B, H, n, d_v].
-        q: [B, H, n, d].
-        k: [B, G, m, d]; G divides H.
-        v: [B, G, m, d_v].
-        call: the other arguments.
-    """
-    return safe_divide(relevance, call.attend(q, k, v))
+def output_shares(relevance: Tensor, call: AttentionCall) -> Tensor:
+    """S = R_O / O [B, H, n, d_v], of the relevance R_O [B, H, n, d_v]: from it any tile of R_A can be made again."""
+    return safe_divide(relevance, call.attend())
 
 
-def attention_shares(
-    share: Tensor, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The relevance of queries, keys and values, in their shapes; learned queries take none.
+def attention_shares(share: Tensor, call: AttentionCall, learned_query: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """The relevance of queries, keys and values, in their shapes.
 
     Args:
         share: S of :func:`output_shares` [B, H, n, d_v].
-        q: [B, H, n, d].
-        k: [B, G, m, d]; G divides H.
-        v: [B, G, m, d_v].
-        call: the other arguments.
+        call: the attention.
+        learned_query: the queries are weights, so that the scores are a linear map of the keys, and take none.
     """
+    q, k, v = call.query, call.key, call.value
     batch, heads, n, _ = q.shape
     groups, width = k.shape[1:3]
     queries, keyed, values, shares = (by_head(each, heads, q.dtype) for each in (q, k, v, share))
@@ -86,10 +43,10 @@ def attention_shares(
         keys = slice(rows.stop if call.is_causal else width)
         q_rows, k_rows, v_rows, s_rows = queries[head, rows], keyed[head, keys], values[head, keys], shares[head, rows]
         scores = q_rows @ k_rows.mT
-        probabilities = call.probabilities(scores, heads, head, rows)
+        probabilities = call.probabilities(scores, head, rows)
         of_map = (s_rows @ v_rows.mT).mul_(probabilities).div_(2)
         r_v[head, keys] += v_rows * (probabilities.mT @ s_rows) / 2
-        if call.learned_query:
+        if learned_query:
             r_k[head, keys] += _weighted(of_map, q_rows, k_rows)
         else:
             of_scores = safe_divide(of_map, scores)

@@ -1,12 +1,11 @@
-"""Sees every operation of a running model on what depends on the leaf, and gives it its rule.
+"""Sees every operation of a running model on what depends on the leaf, so that each can be given a rule.
 
-Operations before the leaf, on constants and on what cannot be differentiated are left alone. What no
-rule covers is refused by name, as is what the mode could not see.
+Operations before the leaf, on constants and on what cannot be differentiated are left alone. What the mode could not
+see is refused by name, as is whatever the rules do not cover.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.interception import SOFTMAX, with_names
-from captum_ultra.relevance.lrp import rules, table
-from captum_ultra.relevance.lrp.attention import AttentionCall, attention_shares, output_shares
-from captum_ultra.relevance.lrp.carry import carry
-from captum_ultra.relevance.lrp.division import safe_divide
-from captum_ultra.relevance.lrp.factors import factor
-from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
-from captum_ultra.relevance.lrp.records import MapRelevance
+from captum_ultra.relevance.calls import with_names
+from captum_ultra.relevance.lrp import table
+from captum_ultra.relevance.lrp.operation import Operation, tensors_in
+from captum_ultra.relevance.trace import Trace
 
-__all__ = ["Refused", "RuleInterceptor"]
-
-PIXELS, FACTOR, MAP = "pixels", "factor", "map"
+__all__ = ["OperationGraph"]
 
 
 class Refused(BaseException):
@@ -39,54 +32,78 @@ class Refused(BaseException):
         self.error = error
 
 
-class RuleInterceptor(TorchFunctionMode):
-    """While active, replaces each operation on signals by one whose backward pass takes and gives relevance.
+class OperationGraph(TorchFunctionMode):
+    """While active, gives every operation on signals the backward pass of its rule; base of the sets of rules.
 
     Args:
         model: the model that runs, for messages.
-        batch_first: whether its residual stream is [B, n, d] (else [n, B, d]).
 
     Attributes:
         block: number of the block that is running, None outside them.
-        maps: block -> the relevance of its attention map, filled by the backward pass.
-        attentions: how many attention maps each block has used.
+        kinds: tensor -> what is known of it beside its values; see the sets of rules.
     """
 
-    def __init__(self, model: nn.Module, batch_first: bool = True) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.block: int | None = None
-        self.maps: dict[int, MapRelevance] = {}
-        self.attentions: Counter[int] = Counter()
-        self._model, self._batch_first = model, batch_first
-        self._batch = 0
+        self.kinds: Any = WeakIdKeyDictionary()
+        self.model = model
+        self.batch = 0  # before there is a leaf, nothing is followed
+        self.paused = False  # while the package's own hooks compute
         self._known: set[Any] = set()
-        self._kinds: Any = WeakIdKeyDictionary()  # tensor -> PIXELS, FACTOR or MAP
+        self._depth = 0
 
-    def begin(self, leaf: Tensor, batch: int, pixels: bool) -> Tensor:
-        """The signal to run the model on: the leaf's values, safe from being changed in place."""
-        signal = leaf.clone()
-        self._learn(signal)
-        if pixels:
-            self._kinds[signal] = PIXELS
-        self._batch = batch  # from here on operations are followed
+    def ruled(self, op: Operation) -> Any:
+        """The ordinary result of an operation, with the backward pass of its rule.
+
+        Raises:
+            UnsupportedModelError: for an operation without a rule.
+        """
+        raise NotImplementedError
+
+    def begin(self, trace: Trace, stream: Tensor) -> Tensor:
+        """Make the stream [B, n, d] that enters the first block the leaf; returns the signal that the block gets."""
+        signal = trace.begin(stream)
+        self.learn(signal)
+        self.batch = len(stream)
         return signal
 
-    def forget(self) -> None:
-        """Let go of the graph; what was kept of the maps stays."""
-        self._known.clear()
-        self._kinds.clear()
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        """Before a block."""
+        self.block = index
+        return None
+
+    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+        """After a block."""
+        self.block = None
+        self.check_seen(stream)
+        return None
 
     def check_seen(self, output: Tensor) -> None:
         """Raise if an operation that the mode did not see made the output."""
-        self._check_known(Operation(torch.Tensor.detach, (output,), {}, self._model))
+        self._check_known(Operation(torch.Tensor.detach, (output,), {}, self.model))
+
+    def __enter__(self) -> OperationGraph:
+        self._depth += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        super().__exit__(kind, error, traceback)
+        self._depth -= 1
+        if self._depth == 0:
+            self._known.clear()
+            self.kinds.clear()
+            if isinstance(error, Refused):
+                raise error.error from None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self._batch or not torch.is_grad_enabled():
+        if not self.batch or self.paused or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        op = Operation(func, args, kwargs, self._model)
+        op = Operation(func, args, kwargs, self.model)
         if not op.signals:
             if not any(each.requires_grad for each in tensors_in((args, kwargs))):
                 return func(*args, **kwargs)  # among them torch.no_grad, which must keep its effect
@@ -97,12 +114,31 @@ class RuleInterceptor(TorchFunctionMode):
                 return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
         try:
             self._check_known(op)
-            result = self._in_place(op) if _changes_in_place(op) else self._ruled(op)
+            result = self._in_place(op) if _changes_in_place(op) else self.ruled(op)
         except UnsupportedModelError as error:
             raise Refused(error) from None
         changed = next(tensors_in(args[:1]), None)
-        self._learn((result, changed, getattr(changed, "_base", None)))
+        self.learn((result, changed, getattr(changed, "_base", None)))
         return result
+
+    def followed(self, op: Operation) -> Any:
+        """An operation that moves values, and mixes none."""
+        if op.name == "dropout" and _is_random(*op.args, **op.kwargs):
+            op.refuse("is random in evaluation mode: set the dropout to 0")
+        result = op.run()
+        self.kinds_follow(op.signals, result)
+        return result
+
+    def all_are(self, op: Operation, kind: str) -> bool:
+        """Whether all signals of an operation are of a kind."""
+        return all(self.kinds.get(each) == kind for each in op.signals)
+
+    def kinds_follow(self, signals: list[Tensor], result: Any) -> None:
+        """What is made of signals of one kind is of that kind."""
+        kinds = {self.kinds.get(each) for each in signals}
+        if len(kinds) == 1 and None not in kinds:
+            for each in tensors_in(result):
+                self.kinds[each] = next(iter(kinds))
 
     def _in_place(self, op: Operation) -> Tensor:
         """The operation on a copy of what it changes, and its result put in its place."""
@@ -110,128 +146,19 @@ class RuleInterceptor(TorchFunctionMode):
             op.refuse("writes its result into another tensor (out=...)")
         target, *rest = op.args
         before = target.clone()
-        self._learn(before)
-        self._kinds_follow([target], before)
+        self.learn(before)
+        self.kinds_follow([target], before)
         func, kwargs = op.func, {key: value for key, value in op.kwargs.items() if key != "inplace"}
         if op.name.endswith("_"):
             func = getattr(torch.Tensor, op.name.removesuffix("_"), op.func)
-        after = self._ruled(Operation(func, (before, *rest), kwargs, self._model))
-        self._learn(after)
+        after = self.ruled(Operation(func, (before, *rest), kwargs, self.model))
+        self.learn(after)
         target.copy_(after)
+        if after in self.kinds:
+            self.kinds[target] = self.kinds[after]
         return target
 
-    def _ruled(self, op: Operation) -> Any:
-        name = op.name
-        if self._all_are(op, FACTOR) or name in table.FACTORS:
-            return self._factor(op)
-        if name in table.FOLLOWED:
-            return self._followed(op)
-        if op.func is F.scaled_dot_product_attention:
-            return self._attention(op, *op.args, **op.kwargs)
-        if name in table.PRODUCTS:
-            return self._product(op)
-        if name in table.WEIGHTED:
-            return rules.weighted(op, on_pixels=self._all_are(op, PIXELS))
-        if name in table.PASSED:
-            result = rules.passed(op)
-            if op.func in SOFTMAX and self.block is not None:
-                self._kinds[result] = MAP
-            return result
-        if name in table.POOLED:
-            return rules.pooled(op)
-        if name in table.SUMS or name in table.SCALINGS:
-            result = self._constant_or_two(op)
-            if self._all_are(op, PIXELS):
-                self._kinds[result] = PIXELS
-            return result
-        return self._other(op)
-
-    def _followed(self, op: Operation) -> Any:
-        if op.name == "dropout" and _is_random(*op.args, **op.kwargs):
-            op.refuse("is random in evaluation mode: set the dropout to 0")
-        result = op.run()
-        self._kinds_follow(op.signals, result)
-        return result
-
-    def _constant_or_two(self, op: Operation) -> Tensor:
-        if op.name in table.SCALINGS:
-            return rules.scaled(op, lambda tensor: self._kinds.get(tensor) == FACTOR)
-        return rules.summed(op, lambda shape: self._sample_axis(op, shape))
-
-    def _factor(self, op: Operation) -> Any:
-        result = factor(op)
-        self._kinds[result] = FACTOR
-        return result
-
-    def _product(self, op: Operation) -> Tensor:
-        """A matrix product; that of an attention map and values keeps the relevance of the map."""
-        *_, left, right = rules.factors(op)
-        if self._kinds.get(left) != MAP or self.block is None or not is_signal(right):
-            return rules.product(op)
-        block, batch = self.block, self._batch
-        self.attentions[block] += 1
-
-        def keep(relevance: Tensor, a: Tensor, v: Tensor) -> None:
-            share = safe_divide(relevance, a @ v)
-            by_head = (each.reshape(batch, -1, *each.shape[-2:]) for each in (share, v, a))
-            share, v, a = by_head
-            self.maps[block] = MapRelevance(share, v, explicit=a)
-
-        return rules.product(op, keep)
-
-    def _attention(
-        self, op: Operation, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-    ) -> Tensor:  # fmt: skip
-        if dropout_p > 0:
-            op.refuse("is random in evaluation mode: set the dropout to 0")
-        if query.dim() != 4 or not (is_signal(key) and is_signal(value)):
-            op.refuse("is covered for queries [batch, heads, tokens, d] whose keys and values are signals")
-        if is_signal(attn_mask):
-            op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
-        block = self.block
-        if block is not None:
-            self.attentions[block] += 1
-        call = AttentionCall(
-            attn_mask, query.shape[-1] ** -0.5 if scale is None else scale, is_causal, not is_signal(query)
-        )
-
-        def shares(relevance: Tensor, *signals: Tensor) -> tuple[Tensor, ...]:
-            q, k, v = signals if len(signals) == 3 else (query.to(relevance), *signals)
-            share = output_shares(relevance, q, k, v, call)
-            if block is not None:
-                self.maps[block] = MapRelevance(share, v, q, k, call)
-            return attention_shares(share, q, k, v, call)[-len(signals) :]
-
-        return carry(op.with_signals, shares, *op.signals)
-
-    def _other(self, op: Operation) -> Any:
-        """What no rule covers may still be harmless: shapes, comparisons, constants."""
-        result = op.run()
-        if any(is_signal(each) for each in tensors_in(result)):
-            op.refuse("is covered by no rule")
-        return result
-
-    def _sample_axis(self, op: Operation, shape: torch.Size) -> int | None:
-        """The axis of the samples in a sum; None where there is one sample."""
-        if self._batch == 1:
-            return None
-        if not self._batch_first and len(shape) == 3 and shape[1] == self._batch:
-            return 1
-        if shape[0] != self._batch:
-            op.refuse(f"has no axis of the {self._batch} samples in front; explain one sample at a time")
-        return 0
-
-    def _all_are(self, op: Operation, kind: str) -> bool:
-        return all(self._kinds.get(each) == kind for each in op.signals)
-
-    def _kinds_follow(self, signals: list[Tensor], result: Any) -> None:
-        kinds = {self._kinds.get(each) for each in signals}
-        if len(kinds) == 1 and None not in kinds:
-            for each in tensors_in(result):
-                self._kinds[each] = next(iter(kinds))
-
-    def _learn(self, results: Any) -> None:
+    def learn(self, results: Any) -> None:
         """Remember the nodes of the graph that make these results; all of them were just put there."""
         nodes = [each.grad_fn for each in tensors_in(results) if each.grad_fn is not None]
         while nodes:

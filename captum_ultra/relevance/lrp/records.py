@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_ultra.relevance.lrp.attention import AttentionCall
+from captum_ultra.relevance.calls import AttentionCall
 
 __all__ = ["MapRelevance"]
 
@@ -19,16 +19,12 @@ class MapRelevance:
     Attributes:
         share: S [B, H, n, d_v], the relevance of the layer's output over the output.
         value: V [B, G, m, d_v]; G divides H.
-        query: [B, H, n, d] and
-        key: [B, G, m, d] of a fused attention, or None.
-        call: the other arguments of a fused attention.
+        call: a fused attention, or None.
         explicit: A [B, H, n, m] where the model made it itself, or None.
     """
 
     share: Tensor
     value: Tensor
-    query: Tensor | None = None
-    key: Tensor | None = None
     call: AttentionCall | None = None
     explicit: Tensor | None = None
 
@@ -52,11 +48,10 @@ class MapRelevance:
         batch, heads = self.share.shape[:2]
         if self.explicit is not None:
             return self.explicit[:, :, rows].flatten(0, 1).to(self.share)
-        assert self.query is not None and self.key is not None and self.call is not None
-        repeats = heads // self.key.shape[1]
-        keys = self.key.to(self.share).repeat_interleave(repeats, dim=1)
+        assert self.call is not None
+        query, key = self.call.query[:, :, rows].to(self.share), self.call.key.to(self.share)
+        keys = key.repeat_interleave(heads // key.shape[1], dim=1)
         if self.call.is_causal:
             keys = keys[:, :, : rows.stop]
-        scores = (self.query[:, :, rows].to(self.share) @ keys.mT).flatten(0, 1)
-        tile = self.call.probabilities(scores, heads, slice(0, batch * heads), rows)
-        return torch.nn.functional.pad(tile, (0, self.key.shape[2] - tile.shape[-1]))
+        tile = self.call.probabilities((query @ keys.mT).flatten(0, 1), slice(0, batch * heads), rows)
+        return torch.nn.functional.pad(tile, (0, key.shape[2] - tile.shape[-1]))

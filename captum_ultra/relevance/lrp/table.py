@@ -6,7 +6,7 @@ What is not here is refused. The names are those that ``torch.add``, ``Tensor.ad
 
 from __future__ import annotations
 
-__all__ = ["FACTORS", "FOLLOWED", "PASSED", "POOLED", "PRODUCTS", "SCALINGS", "SUMS", "WEIGHTED"]
+__all__ = ["ACTIVATIONS", "FACTORS", "FOLLOWED", "PASSED", "POOLED", "PRODUCTS", "SCALINGS", "SUMS", "WEIGHTED"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -23,11 +23,11 @@ FOLLOWED = _names("""
     swapaxes unsafe_chunk unsafe_split view view_as vstack where zero_ copy_
 """)
 
+# f(x) with f(0) = 0, entry by entry: gates of their own input.
+ACTIVATIONS = _names("celu elu gelu hardswish hardtanh leaky_relu mish prelu relu relu6 selu silu tanh")
+
 # All relevance of the result goes to the one signal: normalisations and activations.
-PASSED = _names("""
-    celu elu gelu group_norm hardswish hardtanh instance_norm layer_norm leaky_relu mish neg normalize prelu relu relu6
-    rms_norm selu silu softmax tanh
-""")
+PASSED = ACTIVATIONS | _names("group_norm instance_norm layer_norm neg normalize rms_norm softmax")
 
 # Constants take no relevance; two signals share.
 SUMS = _names("add rsub __rsub__ sub subtract")

@@ -18,7 +18,9 @@ __all__ = ["Bilinear", "bounded_shares", "weighted_shares"]
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 
 
-def weighted_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Tensor) -> tuple[Tensor]:
+def weighted_shares(
+    function: Bilinear, weight: Tensor, relevance: Tensor, x: Tensor, *, apart: bool = False
+) -> tuple[Tensor]:
     """The positive contributions ``x+ w+`` and ``x- w-`` over their sum (alpha = 1; Bach et al. 2015, eq. 60).
 
     Args:
@@ -26,6 +28,8 @@ def weighted_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Te
         weight: w, of any shape.
         relevance: of f(x, w).
         x: the input.
+        apart: ``x+ w+`` over their own sum plus ``x- w-`` over theirs, as in the published baselines of Chefer et al.:
+            each of them takes all relevance.
 
     Returns:
         The relevance of x, in its shape.
@@ -38,6 +42,8 @@ def weighted_shares(function: Bilinear, weight: Tensor, relevance: Tensor, x: Te
     """
     weight = weight.to(x.dtype)
     signs = [(x.clamp(min=0), weight.clamp(min=0), 1), (x.clamp(max=0), weight.clamp(max=0), 1)]
+    if apart:
+        return (_shares(function, relevance, signs[:1]) + _shares(function, relevance, signs[1:]),)
     return (_shares(function, relevance, signs),)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters import ModelViews
 from captum_ultra.adapters.class_scores import class_scores
-from captum_ultra.relevance.scope import frozen_in_eval_mode
+from captum_ultra.relevance import explaining
 
 __all__ = ["Classifier"]
 
@@ -35,6 +35,6 @@ class Classifier(nn.Module):
         Raises:
             UnsupportedModelError: for models without a classification head.
         """
-        with torch.no_grad(), frozen_in_eval_mode(self.model):
+        with explaining(self.model, gradients=False):
             view = self._views(x)
             return class_scores(self.model, view.call(view.model, x, None)).detach()

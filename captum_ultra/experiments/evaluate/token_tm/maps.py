@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ultra.attr.maps import min_max
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import METHODS, method_class
-from captum_ultra.attr.token_tm import TokenTM
+from captum_ultra.attr.methods.token_tm import TokenTM
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.perturbation.seeds import seeded_generator
 

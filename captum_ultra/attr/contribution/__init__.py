@@ -1,0 +1,1 @@
+"""What a text contributed to its latent tokens."""

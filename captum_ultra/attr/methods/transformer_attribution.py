@@ -1,0 +1,63 @@
+"""Transformer attribution: attention weighted by its relevance and its gradient, through all blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ultra.attr.attribution import Asked, TokenAttribution, start_of
+from captum_ultra.attr.propagated import propagated
+from captum_ultra.attr.runs import Attended, Need, Propagated
+from captum_ultra.relevance import Flow, gradient_weighted, pull_back
+
+__all__ = ["TransformerAttribution"]
+
+
+@dataclass(frozen=True)
+class TransformerAttributionChoices:
+    """The choices of transformer attribution; see there."""
+
+    start_layer: int | None = None
+
+
+class TransformerAttribution(TokenAttribution):
+    """The explained token's row of the product of ``C_b = I + mean_h relu(dA_h * R_A)``, R_A the relevance of A_h.
+
+    R_A is never stored: layer-wise relevance propagation leaves one array as large as the values in each block,
+    from which the parts of R_A are made where they are multiplied. Relevance starts from the logit whatever
+    ``class_score`` is, the gradient from what it names.
+
+    Arguments as in :class:`captum_ultra.attr.attribution.TokenAttribution`, and ``start_layer``: the first block of the
+    product; 1 when None, as the authors evaluate (0 if there is one block). Targets are explained one after another.
+
+    Source:
+        Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization (CVPR 2021), section 3.3.
+
+    Example:
+        >>> import torch
+        >>> from captum_ultra.models.vit_classifier import ViTClassifier
+        >>> TransformerAttribution(ViTClassifier()).attribute(torch.zeros(2, 3, 64, 64), target=1).shape
+        torch.Size([2, 1, 64, 64])
+    """
+
+    choices = TransformerAttributionChoices
+
+    def first(self, layer: int, choices: Any) -> int:
+        return min(1, layer - 1) if choices.start_layer is None else start_of(choices.start_layer, layer)
+
+    def needs(self, layer: int, choices: Any) -> list[Need]:
+        return [Need(kind, self.first(layer, choices), (layer,)) for kind in (Attended(), Propagated())]
+
+    def rows(self, asked: Asked) -> Tensor:
+        explained, first = asked.explained(), self.first(asked.layer, asked.choices)
+        _, maps = propagated(asked, Propagated(), keep=first)
+        found = [
+            pull_back(
+                replace(explained, chosen=explained.chosen[:, [target]]), Flow(gradient_weighted, cells=cells), first
+            )
+            for target, cells in enumerate(maps)
+        ]
+        return torch.cat(found, 1)

@@ -1,0 +1,64 @@
+"""Relevance propagated, target by target, down a run whose gradients are relevances."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from tqdm import tqdm
+
+from captum_ultra.attr.attribution import Asked
+from captum_ultra.attr.questions import ClassQuestion
+from captum_ultra.attr.runs import Propagated
+from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.lrp import MapRelevance
+
+__all__ = ["propagated"]
+
+
+def propagated(asked: Asked, kind: Propagated, keep: int | None = None) -> tuple[Tensor, list[dict[int, MapRelevance]]]:
+    """Relevance of the leaf [B, T, ...] for every target, and block -> the relevance of its attention map.
+
+    Args:
+        asked: what is explained. A class starts with relevance 1, a latent token with what each of its channels adds
+            to its score.
+        kind: of the run.
+        keep: maps are kept from this block on; none when None.
+
+    Raises:
+        ValueError: if the relevance is not finite.
+        UnsupportedModelError: if the model changes a value in place that a rule needs.
+    """
+    run, explained = asked.run(kind), asked.explained(kind)
+    leaf = run.graph.leaf if kind.pixels else run.trace.latents[run.trace.first]
+    of_class = isinstance(asked.question, ClassQuestion)
+    output = run.logits if of_class else run.trace.latents[asked.layer]
+    assert isinstance(output, Tensor)
+    found, maps = [], []
+    targets = range(explained.chosen.shape[1])
+    for target in tqdm(targets, f"layer {asked.layer}", unit="token", disable=not explained.progress):
+        seed = one_hot(explained.chosen[:, target], explained.scores.shape[1]).to(explained.scores)
+        if not of_class:
+            (gradient,) = torch.autograd.grad(explained.scores, output, seed, retain_graph=True)
+            seed = gradient * output.detach()
+        run.graph.maps.clear()
+        found.append(_back(output, seed.to(output), leaf))
+        maps.append({} if keep is None else {block: of for block, of in run.graph.maps.items() if block >= keep})
+    return torch.stack(found, 1), maps
+
+
+def _back(output: Tensor, seed: Tensor, leaf: Tensor) -> Tensor:
+    try:
+        (relevance,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise UnsupportedModelError(
+            "the model changes a value in place that a rule of layer-wise relevance propagation needs: write the "
+            "change as an operation that returns a new tensor"
+        ) from error
+    if not relevance.isfinite().all():
+        raise ValueError(
+            "the relevance contains NaN or infinity: check the input, the weights, and the precision (float32)"
+        )
+    return relevance

@@ -1,0 +1,266 @@
+"""What is explained: a class, or a latent token. A scalar a target and a row where relevance begins, nothing else."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from captum_ultra.adapters import TokenLayout, TransformerView
+from captum_ultra.adapters.class_scores import Head, class_scores
+from captum_ultra.adapters.view import split_arguments
+from captum_ultra.attr.runs import Run, Runs
+from captum_ultra.attr.scores import Scalar
+from captum_ultra.attr.targets import Targets
+from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance import Explained, gradients, through_tail
+
+__all__ = ["CLASS_SCORES", "ClassQuestion", "LatentQuestion", "Question", "choose_classes", "seen_tokens"]
+
+CLASS_SCORES = ("logit", "probability", "log_probability")
+
+
+class Question(Protocol):
+    """What is explained, before and after the model has run."""
+
+    single: bool
+    """Whether there is one target a sample, and no axis of targets."""
+
+    def check(self, layout: TokenLayout, stream: Tensor) -> None:
+        """Before the first block runs on the stream [B, n, d]; raises ``ValueError`` for targets that do not exist."""
+
+    def read(self, output: Any) -> Tensor | UnsupportedModelError | None:
+        """Class scores [B, K] of what the model returned, or why there are none; None where nobody asks."""
+
+    def own(self) -> Tensor | None:
+        """The targets' own positions [B, T] among the tokens; None where they have none."""
+
+    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
+        """The targets at a layer of a run; ``linear``: by a scalar that is a linear map of the latents."""
+
+    def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
+        """The same scalars [B, K], read off the latents of other layers."""
+
+
+@dataclass(eq=False)
+class LatentQuestion:
+    """Latent tokens of some layers.
+
+    Attributes:
+        targets: which tokens.
+        scalar: of a latent.
+        chunk: targets pulled back at once.
+        progress: whether a bar is shown.
+    """
+
+    targets: Targets
+    scalar: Scalar
+    chunk: int | None = None
+    progress: bool = False
+    indices: Tensor = field(init=False)
+
+    @property
+    def single(self) -> bool:
+        return self.targets.single
+
+    def check(self, layout: TokenLayout, stream: Tensor) -> None:
+        self.indices = self.targets.indices(layout, stream.shape[0], stream.device)
+        self.scalar.check(stream)
+
+    def read(self, output: Any) -> None:
+        return None
+
+    def own(self) -> Tensor:
+        return self.indices
+
+    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
+        with torch.inference_mode(False), torch.enable_grad():
+            scores = self.scalar(run.trace.latents[layer], linear)
+        return Explained(run.trace, layer, scores, self.indices, None, self.chunk, self.progress)
+
+    def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            return [self.scalar(run.trace.latents[layer]) for layer in layers]
+
+
+@dataclass(eq=False)
+class ClassQuestion:
+    """Classes of a classifier.
+
+    Attributes:
+        model: that was asked.
+        target: a class, one a sample, several a sample [B, T], or None: the predicted one.
+        head: as in :func:`captum_ultra.adapters.class_scores.class_scores`.
+        kind: the explained scalar: "logit", "probability" or "log_probability".
+        readout: where the class is read at the last layer; from where the logits depend on when None.
+        required: whether a model without a head is refused.
+        chunk: targets pulled back at once.
+        progress: whether a bar is shown.
+    """
+
+    model: nn.Module
+    target: Any = None
+    head: Head | None = None
+    kind: str = "logit"
+    readout: Sequence[int] | None = None
+    required: bool = True
+    chunk: int | None = None
+    progress: bool = False
+    classes: Tensor | None = field(init=False, default=None)
+    layout: TokenLayout = field(init=False)
+
+    @property
+    def single(self) -> bool:
+        if isinstance(self.target, str | tuple):
+            raise TypeError(
+                f"target={self.target!r}: give the number of a class, or a list or tensor with one a sample"
+            )
+        return self.target is None or torch.as_tensor(self.target).dim() < 2
+
+    def check(self, layout: TokenLayout, stream: Tensor) -> None:
+        self.layout = layout
+        wrong = [each for each in self.readout or () if not -layout.tokens <= each < layout.tokens]
+        if wrong:
+            raise ValueError(f"readout: the model sees {layout.tokens} tokens, {wrong[0]} is none of them")
+
+    def read(self, output: Any) -> Tensor | UnsupportedModelError:
+        try:
+            return class_scores(self.model, output, self.head)
+        except UnsupportedModelError as error:
+            return error
+
+    def own(self) -> None:
+        return None
+
+    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
+        latents = run.trace.latents[layer]
+        with torch.inference_mode(False), torch.enable_grad():
+            logits = self._logits(run)
+            if logits is None:
+                chosen = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
+                return Explained(run.trace, layer, latents[..., 0], chosen, self._readout(runs.view, run))
+            if self.classes is None:
+                self.classes = choose_classes(self.target, logits)
+            # In a linear graph relevance begins at the score itself.
+            start = latents.new_zeros(latents.shape[:2]) if linear else self._readout(runs.view, run)
+            return Explained(run.trace, layer, self._scalar(logits), self.classes, start, self.chunk, self.progress)
+
+    def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
+        last = len(runs.view.blocks)
+        lower = [layer for layer in layers if layer != last]
+        with torch.inference_mode(False), torch.enable_grad():
+            own = self._logits(run)
+            assert own is not None
+            logits = {last: own}
+            if lower:
+                found = through_tail(
+                    runs.again, lambda output: class_scores(self.model, output, self.head), runs.view.model,
+                    runs.view.blocks, [run.trace.latents[layer] for layer in lower],
+                    batch_first=runs.view.batch_first,
+                )  # fmt: skip
+                logits |= dict(zip(lower, found, strict=True))
+            return [self._scalar(logits[layer]) for layer in layers]
+
+    def _logits(self, run: Run) -> Tensor | None:
+        """The class scores of a run; None for a model without classes, where none is asked for."""
+        if isinstance(run.logits, UnsupportedModelError):
+            if self.required or self.target is not None or self.head is not None:
+                raise run.logits
+            return None
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        if problem == "multi_label_classification" and self.kind != "logit" and self.head is None:
+            raise ValueError(
+                f"class_score={self.kind!r}: {type(self.model).__name__} is configured for several labels at once, "
+                'whose logits have no common softmax; give class_score="logit"'
+            )
+        return run.logits
+
+    def _scalar(self, logits: Tensor) -> Tensor:
+        """The scalars [B, K] of all classes."""
+        if logits.device.type in ("cpu", "cuda"):  # near 1, the gradient p (1 - p) of a probability is lost in float32
+            logits = logits.double()
+        if self.kind == "logit":
+            return logits
+        return logits.log_softmax(-1) if self.kind == "log_probability" else logits.softmax(-1)
+
+    def _readout(self, view: TransformerView, run: Run) -> Tensor:
+        """Where the class is read at the last layer: weights [B, n] that sum to one.
+
+        CLS alone in a model that classifies by it, both tokens of a distilled DeiT, all patches of a model that
+        averages them, the last token of a causal classifier: the tokens on which the logits depend, in equal
+        parts. Without a head: the first token where there is a prefix (CLS), else all tokens.
+        """
+        latents = run.trace.latents[len(view.blocks)]
+        read = torch.zeros(latents.shape[:2], dtype=torch.bool, device=latents.device)
+        if self.readout is not None:
+            read[:, list(self.readout)] = True
+        elif isinstance(run.logits, Tensor):
+            weights = torch.linspace(1, 2, run.logits.shape[1], device=run.logits.device).sin()  # any but equal ones
+            (gradient,) = gradients(run.logits * weights, [latents])
+            read = gradient.abs().amax(-1) > 0
+        else:
+            read[:, 0 if self.layout.prefix else slice(None)] = True
+        if not read.any(1).all():
+            raise UnsupportedModelError(
+                f"{view.name}: the class scores of a sample do not depend on any token of the last layer, so "
+                "there is nothing to explain (constant or saturated scores?)"
+            )
+        shares = read.to(torch.promote_types(latents.dtype, torch.float32))
+        return shares / shares.sum(1, keepdim=True)
+
+
+def seen_tokens(runs: Runs, run: Run) -> Tensor:
+    """True for the tokens [B, n] that are no padding: all of them, unless the model was given a mask of its ids."""
+    stream = next(iter(run.trace.latents.values()))
+    args, kwargs = split_arguments(runs.extra)
+    for given in (kwargs.get("attention_mask"), *args):
+        if isinstance(given, Tensor) and given.shape == runs.inputs.shape[:2] and given.shape[1] == stream.shape[1]:
+            return given.to(stream.device) > 0
+    return torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
+
+
+def choose_classes(target: Any, logits: Tensor) -> Tensor:
+    """The explained classes of every sample [B, T], out of a class for all, one or several for each, or None.
+
+    Raises:
+        ValueError, TypeError: say what was given and which classes exist.
+
+    Example:
+        >>> choose_classes(None, torch.tensor([[0.0, 2.0], [1.0, 0.0]])).tolist()    # the predicted ones
+        [[1], [0]]
+    """
+    batch, count = logits.shape
+    if target is None:
+        return logits.detach().argmax(-1, keepdim=True)
+    classes = torch.as_tensor(target, device=logits.device)
+    if not classes.numel():
+        raise ValueError(f"target: no class was given for a batch of {batch}")
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise TypeError(f"target must be a class number or several, got {target!r}")
+    classes = classes.reshape(-1, 1) if classes.dim() < 2 else classes
+    if classes.dim() > 2 or len(classes) not in (1, batch):
+        raise ValueError(
+            f"target: {len(classes)} classes for a batch of {batch}; give one, one a sample [B], or several a sample "
+            "[B, T]"
+        )
+    if ((classes < 0) | (classes >= count)).any():
+        wrong = classes[(classes < 0) | (classes >= count)][0].item()
+        raise ValueError(f"target: class {wrong} does not exist, the model has {count} classes (0..{count - 1})")
+    return classes.long().expand(batch, -1).clone()  # no inference tensor, which no graph can hold
+
+
+def check_readout(readout: Any) -> Sequence[int] | None:
+    """Indices of tokens, or None.
+
+    Raises:
+        ValueError: for anything that lists none.
+    """
+    if readout is None:
+        return None
+    if isinstance(readout, str | int) or not len(readout):
+        raise ValueError(f"readout must list at least one token, got {readout!r}")
+    return [operator.index(token) for token in readout]
