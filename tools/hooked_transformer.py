@@ -25,7 +25,7 @@ import transformer_lens
 from torch import Tensor
 
 from captum_ultra import LatentTokenAttribution
-from captum_ultra.adapters.transformer_lens import relevance_hooks
+from captum_ultra.integrations import relevance_hooks
 
 TOLERANCE = 1e-5
 DEPTH, TOKENS, TARGET = 3, 12, 9

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 from torch import Tensor, nn
 
-from captum_ultra.adapters.lens_hooks import hooks_of_others
 from captum_ultra.adapters.view import TransformerView, call_plainly
-from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.errors import UnsupportedModelError, warn_caller
 
-if TYPE_CHECKING:
-    from captum_ultra.attr.hooked import RelevanceHooks
-
-__all__ = ["call", "relevance_hooks", "view"]
+__all__ = ["call", "hook_in", "hooks_of_others", "view"]
 
 
 def view(model: nn.Module, inputs: Tensor, blocks: Sequence[nn.Module] | None = None) -> TransformerView | None:
@@ -26,40 +23,12 @@ def view(model: nn.Module, inputs: Tensor, blocks: Sequence[nn.Module] | None = 
     return TransformerView(f"TransformerLens {type(model).__name__}", model, list(found), call)
 
 
-def relevance_hooks(
-    model: nn.Module, layer: int | str | nn.Module | Sequence[int | str | nn.Module] = -1, method: str = "ultra",
-    **choices: Any,
-) -> RelevanceHooks:  # fmt: skip
-    """Hooks that follow relevance through a run of the caller's; see :class:`captum_ultra.attr.hooked.RelevanceHooks`.
-
-    Args:
-        model: a TransformerBridge, a HookedTransformer, or another HookedRootModule with their hook points.
-        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
-        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
-        choices: of the method, such as ``start_layer``.
-
-    Raises:
-        ValueError: if there is no such layer or method.
-        UnsupportedModelError: if the model lacks the hook points.
-
-    Example:
-        >>> from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
-        >>> _ = ensure_torchvision_imports()  # only where torchvision does not load beside a CPU build of torch
-        >>> import torch
-        >>> from transformer_lens.config import TransformerBridgeConfig
-        >>> from transformer_lens.model_bridge import TransformerBridge
-        >>> model = TransformerBridge.boot_native(
-        ...     TransformerBridgeConfig(d_model=16, d_head=8, n_heads=2, n_layers=2, n_ctx=8, d_vocab=10, d_mlp=32,
-        ...                             act_fn="gelu", architecture="TransformerLensNative", seed=0))
-        >>> relevance = relevance_hooks(model, layer=2)
-        >>> _ = model.run_with_hooks(torch.tensor([[1, 2, 3, 4]]), fwd_hooks=relevance.fwd_hooks)
-        >>> relevance.rows(token=-1).shape
-        torch.Size([1, 4])
-    """
-    # What scores, targets and self entries mean is said once, in attr, which builds on the adapters.
-    from captum_ultra.attr.hooked import RelevanceHooks
-
-    return RelevanceHooks(model, layer, method, **choices)
+def __getattr__(name: str) -> Any:
+    """``relevance_hooks`` stood here once; its old name warns and leads on."""
+    if name != "relevance_hooks":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_caller(f"{__name__}.relevance_hooks is now captum_ultra.integrations.relevance_hooks")
+    return getattr(import_module("captum_ultra.integrations"), name)
 
 
 def call(model: nn.Module, inputs: Tensor, extra: Any) -> Any:
@@ -106,6 +75,17 @@ class _PatternWatch:
         if before is None or pattern.shape != before.shape or not ((pattern == before) | (pattern == 0)).all():
             raise UnsupportedModelError(
                 f"a hook on {self._name} changes attention probabilities to other values than zero, which "
-                "LatentTokenAttribution does not follow: use captum_ultra.adapters.transformer_lens.relevance_hooks, "
+                "LatentTokenAttribution does not follow: use captum_ultra.integrations.relevance_hooks, "
                 "which explain the model as the hooks have changed it"
             )
+
+
+def hooks_of_others(point: Any) -> bool:
+    """Whether a hook point carries hooks that follow no relevance."""
+    return any(hook_in(registered) is None for registered in point._forward_hooks.values())
+
+
+def hook_in(registered: Any) -> Any:
+    """The package's own hook inside the function that ``HookPoint.add_hook`` registered in its place, or None."""
+    cells = (cell.cell_contents for cell in getattr(registered, "__closure__", None) or ())
+    return next((each for each in cells if getattr(each, "follows_relevance", False)), None)

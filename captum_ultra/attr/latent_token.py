@@ -56,7 +56,7 @@ class LatentTokenAttribution(GenericAttention):
         super().__init__(model, blocks)
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self, inputs: Tensor | tuple[Tensor, ...], token: Token = 0, layer: Layers = -1, *,
         target: Any = None, score: Score = DEFAULT_SCORE, normalize: bool = True, self_token: str = "max",
         output: str = "input", interpolation: str = "bilinear", rescale: bool = False,

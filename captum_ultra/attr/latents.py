@@ -33,6 +33,7 @@ class LatentReader:
         UnsupportedModelError: for wrappers that hide the blocks.
 
     Example:
+        >>> import torch
         >>> from captum_ultra.models.vit import ViTConfig, VisionTransformer
         >>> model = VisionTransformer(ViTConfig(dim=16, depth=2, heads=2))
         >>> LatentReader(model, layer=1)(torch.zeros(3, 3, 64, 64)).shape

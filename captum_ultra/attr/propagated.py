@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from tqdm import tqdm
 
-from captum_ultra.attr.attribution import Asked
+from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.questions import ClassQuestion
 from captum_ultra.attr.runs import Propagated
 from captum_ultra.errors import UnsupportedModelError

@@ -27,8 +27,9 @@ CLASS_SCORES = ("logit", "probability", "log_probability")
 class Question(Protocol):
     """What is explained, before and after the model has run."""
 
-    single: bool
-    """Whether there is one target a sample, and no axis of targets."""
+    @property
+    def single(self) -> bool:
+        """Whether there is one target a sample, and no axis of targets."""
 
     def check(self, layout: TokenLayout, stream: Tensor) -> None:
         """Before the first block runs on the stream [B, n, d]; raises ``ValueError`` for targets that do not exist."""
@@ -43,7 +44,7 @@ class Question(Protocol):
         """The targets at a layer of a run; ``linear``: by a scalar that is a linear map of the latents."""
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
-        """The same scalars [B, K], read off the latents of other layers."""
+        """The targets' scalars [B, T], as they are read off the latents of other layers."""
 
 
 @dataclass(eq=False)
@@ -84,7 +85,7 @@ class LatentQuestion:
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
-            return [self.scalar(run.trace.latents[layer]) for layer in layers]
+            return [self.scalar(run.trace.latents[layer]).gather(1, self.indices) for layer in layers]
 
 
 @dataclass(eq=False)
@@ -150,20 +151,21 @@ class ClassQuestion:
             return Explained(run.trace, layer, self._scalar(logits), self.classes, start, self.chunk, self.progress)
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
-        last = len(runs.view.blocks)
-        lower = [layer for layer in layers if layer != last]
+        chosen = self.explained(runs, run, len(runs.view.blocks)).chosen
+        leaves = [run.trace.latents[layer].detach().requires_grad_() for layer in layers]
+        logits = through_tail(
+            runs.again, lambda output: class_scores(self.model, output, self.head), runs.view.model,
+            runs.view.blocks, leaves, batch_first=runs.view.batch_first,
+        )  # fmt: skip
         with torch.inference_mode(False), torch.enable_grad():
-            own = self._logits(run)
-            assert own is not None
-            logits = {last: own}
-            if lower:
-                found = through_tail(
-                    runs.again, lambda output: class_scores(self.model, output, self.head), runs.view.model,
-                    runs.view.blocks, [run.trace.latents[layer] for layer in lower],
-                    batch_first=runs.view.batch_first,
-                )  # fmt: skip
-                logits |= dict(zip(lower, found, strict=True))
-            return [self._scalar(logits[layer]) for layer in layers]
+            scores = torch.stack([self._scalar(each).gather(1, chosen) for each in logits])  # [L, B, T]
+            # The layers were one batch: scores that depend on one layer alone are made of their gradients.
+            found = []
+            for target in range(chosen.shape[1]):
+                gradients_of = torch.autograd.grad(scores[..., target].sum(), leaves, retain_graph=True)
+                parts = zip(layers, gradients_of, strict=True)
+                found.append([(run.trace.latents[layer] * gradient).sum((1, 2)) for layer, gradient in parts])
+            return [torch.stack([of_target[place] for of_target in found], 1) for place in range(len(layers))]
 
     def _logits(self, run: Run) -> Tensor | None:
         """The class scores of a run; None for a model without classes, where none is asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +80,7 @@ class Runs:
         needs: of all methods that will ask.
         on_start: called with the layout and the stream [B, n, d] before the first block runs; may raise.
         read: from what the model returns to class scores [B, K]; None ends runs after the highest layer.
-
-    Attributes:
-        layout: of the tokens, once the model has run.
     """
-
-    layout: TokenLayout | None = None
 
     def __init__(
         self, view: TransformerView, model: nn.Module, inputs: Tensor, extra: Any, needs: Iterable[Need], *,
@@ -97,6 +92,13 @@ class Runs:
         for need in needs:
             self._add(need)
         self._made: dict[Kind, Run] = {}
+        self._layout: TokenLayout | None = None
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Of the tokens; known once the model has run."""
+        assert self._layout is not None
+        return self._layout
 
     def of(self, kind: Kind) -> Run:
         """The run of a kind, made when it is first asked for."""
@@ -127,15 +129,15 @@ class Runs:
         inputs = self.inputs
         if isinstance(need.kind, Propagated) and need.kind.pixels:
             # Its gradients are relevances, which do not tell where the patches are.
-            self.layout = self.layout or layout_of(self.view, inputs, self.extra)
+            self._layout = self._layout or layout_of(self.view, inputs, self.extra)
             inputs = graph.begin_with_pixels(inputs.detach().clone().requires_grad_())
 
         def read(output: Any) -> None:
             found.append(None if self.read is None else self.read(output))
 
-        trace, self.layout = follow(
+        trace, self._layout = follow(
             self.view, inputs, self.extra, graph, need.layers, first=need.first, on_layout=self._on_start,
-            on_output=read, stop_early=self.read is None, layout=self.layout,
+            on_output=read, stop_early=self.read is None, layout=self._layout,
         )  # fmt: skip
         return Run(trace, found[0] if found else None, graph)
 
@@ -176,10 +178,10 @@ def follow(
 
     def start(stream: Tensor) -> None:
         _check_stream(view, inputs, stream)
-        layouts.append(layout or observer.layout(stream))
+        layouts.append(observer.layout(stream) if layout is None else layout)
         on_layout(layouts[0], stream)
 
-    with watch_layout(view, inputs) if layout is None else nullcontext() as observer:
+    with watch_layout(view, inputs) as observer:
         trace = trace_run(
             lambda: on_output(view.call(view.model, _usable(inputs), extra)), view.model, view.blocks, graph, layers,
             first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early, on_start=start,

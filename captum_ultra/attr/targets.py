@@ -95,13 +95,11 @@ def parse_targets(token: Token, target: Any) -> Targets:
             raise ValueError(f'token={token!r} is unknown; possible: an index, several, (row, col), "all", "patches"')
         return Targets(token, None, single=False)
     if isinstance(token, tuple) and len(token) == 2:
-        return Targets([(operator.index(token[0]), operator.index(token[1]))], None, single=True)
+        return Targets([_index_or_patch(token)], None, single=True)
     if isinstance(token, list | tuple) and any(isinstance(each, tuple) for each in token):
         if any(isinstance(each, tuple) and len(each) != 2 for each in token):
             raise ValueError(f"token={token!r}: a patch is (row, col)")
-        several = [tuple(map(operator.index, each)) if isinstance(each, tuple) else operator.index(each)
-                   for each in token]  # fmt: skip
-        return Targets(several, None, single=False)  # type: ignore[arg-type]
+        return Targets([_index_or_patch(each) for each in token], None, single=False)
     indices = _integers(token, "token")
     if indices.dim() > 1:
         raise ValueError(f"token must be an index or a flat sequence of indices, got {token!r}; tokens of each sample "
@@ -162,6 +160,10 @@ def layer_number(layer: Layer, model: nn.Module, blocks: Sequence[nn.Module]) ->
             f"to {len(blocks)} (after the last block), or -1 to -{len(blocks) + 1}"
         )
     return number % (len(blocks) + 1)
+
+
+def _index_or_patch(token: Any) -> int | Patch:
+    return (operator.index(token[0]), operator.index(token[1])) if isinstance(token, tuple) else operator.index(token)
 
 
 def _integers(value: Any, name: str) -> Tensor:

@@ -89,7 +89,7 @@ def _backward(
 
     def adds(flow: Flow, rows: Tensor) -> Tensor:
         *found, added = tiled_backward(gradient, call, rows, flow.rule, flow.cells.get(passage.block))
-        gradients.extend(found)  # type: ignore[arg-type]
+        gradients.extend(found)
         assert added is not None
         return added
 

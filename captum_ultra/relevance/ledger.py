@@ -1,4 +1,4 @@
-"""What the operations of one trace share: the flow that is pulled through them, and where numbers stopped being finite."""
+"""What the operations of one trace share: the flow that is pulled back, and where numbers stopped being finite."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Passage:
         return flow
 
     def below(self, relevance: Tensor, adds: Callable[[Flow, Tensor], Tensor]) -> Tensor:
-        """Rows below the layer [T, B, n] of those above it; ``adds(flow, rows)`` is what each head adds [T, B, H, n]."""
+        """Rows below the layer [T, B, n] of those above; ``adds(flow, rows)`` is what each head adds [T, B, H, n]."""
         flow = self.ledger.flow
         assert flow is not None
         above = flow.arriving(self.block, relevance)

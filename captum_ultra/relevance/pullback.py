@@ -53,7 +53,7 @@ class Explained:
         return self.start.to(dtype)[:, None].expand(batch, targets, -1)
 
 
-def pull_back(explained: Explained, flow: Flow, to: int = 0, scores: Tensor | None = None) -> Tensor:
+def pull_back(explained: Explained, flow: Flow, to: int = 0) -> Tensor:
     """Rows [B, T, n] of what comes down, by a flow, from the explained layer to below a block.
 
     One pull-back explains a chunk of targets: the cotangents of their scores, together with their relevance rows,
@@ -63,7 +63,6 @@ def pull_back(explained: Explained, flow: Flow, to: int = 0, scores: Tensor | No
         explained: the targets.
         flow: what becomes of relevance on its way.
         to: the block, from ``trace.first`` on.
-        scores: other scores [B, K] than the explained ones.
 
     Returns:
         At least float32; the self entry included as the residual connection leaves it.
@@ -72,11 +71,10 @@ def pull_back(explained: Explained, flow: Flow, to: int = 0, scores: Tensor | No
         ValueError: if a gradient is not finite; names the block.
         UnsupportedModelError: if the model recomputes its blocks (activation checkpointing), or cuts gradients off.
     """
-    trace, rows = explained.trace, explained.rows()
+    trace = explained.trace
     if explained.layer <= to:  # no block passed: every token explains itself
-        return rows
+        return explained.rows()
     relevance, source = trace.relevance[explained.layer], trace.sources[to]
-    ledger, given = trace.ledger, explained.scores if scores is None else scores
 
     def pull(row: Tensor, chosen: Tensor, scaled: Tensor) -> Tensor:
         outputs, seeds = (relevance,), (row,)
@@ -84,31 +82,24 @@ def pull_back(explained: Explained, flow: Flow, to: int = 0, scores: Tensor | No
             outputs, seeds = (relevance, scaled), (row, chosen)  # type: ignore[assignment]
         return torch.autograd.grad(outputs, source, seeds, retain_graph=True)[0]
 
-    ledger.flow = flow
+    trace.ledger.flow = flow
     try:
-        found = in_chunks(explained, pull, rows, given)
+        found = in_chunks(explained, pull)
     finally:
-        ledger.flow = None
-    ledger.check_backward()
+        trace.ledger.flow = None
+    trace.ledger.check_backward()
     return found
 
 
-def in_chunks(
-    explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor | None = None,
-    scores: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+def in_chunks(explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
     """What a pull-back of single targets finds, for all of them in chunks: [B, T, ...].
 
     Args:
         explained: the targets.
         pull: (a target's row [B, n], its one-hot cotangent [B, K] of the scores, the scores) -> [B, ...], by
             ``torch.autograd.grad``.
-        rows: of the targets [B, T, n]; their own when None.
-        scores: [B, K]; their own when None.
     """
-    trace = explained.trace
-    rows = explained.rows() if rows is None else rows
-    scores = explained.scores if scores is None else scores
+    trace, rows, scores = explained.trace, explained.rows(), explained.scores
     targets = explained.chosen.shape[1]
     chunk = min(targets, explained.chunk or automatic_chunk(trace.latents[explained.layer]))
     found = []

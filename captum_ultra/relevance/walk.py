@@ -1,4 +1,4 @@
-"""Going through somebody's residual blocks while a model runs: where the stream is, in which order, and when to stop."""
+"""Going through somebody's residual blocks while a model runs: where the stream is, in order, and when to stop."""
 
 from __future__ import annotations
 

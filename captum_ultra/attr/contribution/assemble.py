@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.contribution.result import Contribution, SpanContribution
 from captum_ultra.attr.contribution.documents import Document
+from captum_ultra.attr.contribution.result import Contribution, SpanContribution
 from captum_ultra.attr.presentation import with_self_entry
 from captum_ultra.attr.scores import Score, as_score, name_of_score
 

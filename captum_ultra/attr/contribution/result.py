@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.contribution import archive
 from captum_ultra.attr.contribution.aggregate import ScoredText, aggregate, sentence_spans, word_spans
 from captum_ultra.attr.contribution.tokens import Span
+from captum_ultra.io import load_tensors, save_tensors, written_whole
 
 if TYPE_CHECKING:
     from captum.attr import LLMAttributionResult
@@ -133,7 +133,9 @@ class SpanContribution:
         return self._aggregate(word_spans(self.source_text), aggregation)
 
     def sentences(self, aggregation: str = "sum") -> list[ScoredText]:
-        """Sentences of the source text: (text, score, span); see :func:`captum_ultra.attr.contribution.aggregate.sentence_spans`.
+        """Sentences of the source text: (text, score, span).
+
+        They end as :func:`captum_ultra.attr.contribution.aggregate.sentence_spans` says.
 
         Args:
             aggregation: over the tokens of a sentence: "sum", "mean" or "max".
@@ -159,7 +161,7 @@ class SpanContribution:
         Raises:
             ValueError: for another suffix.
         """
-        return archive.save({field.name: getattr(self, field.name) for field in fields(self)}, self.kind, Path(path))
+        return save_tensors({field.name: getattr(self, field.name) for field in fields(self)}, self.kind, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -169,7 +171,7 @@ class SpanContribution:
             FileNotFoundError: if there is no such file.
             ValueError: if the file holds something else.
         """
-        values = archive.load(cls.kind, Path(path))
+        values = load_tensors(cls.kind, Path(path))
         spans = {name: tuple(map(tuple, each)) for name, each in values.items() if name.endswith("_offsets")}
         if "separator_span" in values:
             spans["separator_span"] = tuple(values["separator_span"])
@@ -195,7 +197,6 @@ class SpanContribution:
 
     def save_html(self, path: str | Path) -> Path:
         """Write the page of `to_html`, in UTF-8."""
-        from captum_ultra.insights.files import written_whole
 
         path = Path(path)
         with written_whole(path) as unfinished:

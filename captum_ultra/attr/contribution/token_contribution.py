@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters import Blocks, ModelViews, TransformerView
 from captum_ultra.adapters.text import input_device, model_name
+from captum_ultra.attr.asked import Asked, StartLayer, runs_for
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.assemble import Options, assemble
-from captum_ultra.attr.contribution.result import Contribution, SpanContribution
 from captum_ultra.attr.contribution.documents import Document, joined_document, padded, span_document
-from captum_ultra.attr.attribution import DEFAULT_SCORE, Asked, StartLayer, runs_for
+from captum_ultra.attr.contribution.result import Contribution, SpanContribution
+from captum_ultra.attr.contribution.tokens import check_tokenizer, warn_of_unknown
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.methods.attention_rollout import AttentionRollout
 from captum_ultra.attr.presentation import Presentation
@@ -21,7 +23,6 @@ from captum_ultra.attr.questions import LatentQuestion
 from captum_ultra.attr.runs import half_precision_explained
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Targets, layer_numbers
-from captum_ultra.attr.contribution.tokens import check_tokenizer, warn_of_unknown
 from captum_ultra.errors import UnsupportedModelError, warn_caller
 
 __all__ = ["TokenContribution"]
@@ -115,8 +116,8 @@ class TokenContribution:
             show_progress: show a progress bar over the targets.
 
         Returns:
-            For one text a :class:`captum_ultra.attr.contribution.result.Contribution`, for D documents a list of D. With
-            several layers, each of these is a list in the order of ``layer``: documents are the outer list,
+            For one text a :class:`captum_ultra.attr.contribution.result.Contribution`, for D documents a list of D.
+            With several layers, each of these is a list in the order of ``layer``: documents are the outer list,
             layers the inner one.
 
         Raises:

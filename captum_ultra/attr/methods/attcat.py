@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.questions import seen_tokens
 from captum_ultra.attr.runs import Attended, Need
 from captum_ultra.relevance import Flow, in_chunks, pull_back, rollout

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.relevance import Flow, pull_back, row_gradient
 
 __all__ = ["AttentionGradCam"]
@@ -15,8 +16,8 @@ __all__ = ["AttentionGradCam"]
 class AttentionGradCam(TokenAttribution):
     """The explained token's attention in the block just passed, every head weighted by its mean gradient.
 
-    ``relu(mean_h(A_h * w_h))`` with ``w_h`` the mean of dA_h over the patches (of a text, over all tokens), padding left
-    out, both in the row of the token; of a class in the rows where it is read (CLS).
+    ``relu(mean_h(A_h * w_h))`` with ``w_h`` the mean of dA_h over the patches (of a text, over all tokens), padding
+    left out, both in the row of the token; of a class in the rows where it is read (CLS).
 
     Arguments as in :class:`captum_ultra.attr.attribution.TokenAttribution`.
 

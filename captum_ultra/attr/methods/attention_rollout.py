@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, StartLayer, TokenAttribution
+from captum_ultra.attr.asked import Asked, StartLayer
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.relevance import Flow, pull_back, rollout
 
 __all__ = ["AttentionRollout"]

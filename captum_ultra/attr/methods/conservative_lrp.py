@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.runs import Need
 from captum_ultra.relevance import in_chunks
 from captum_ultra.relevance.lrp import LinearRules

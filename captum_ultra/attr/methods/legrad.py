@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.questions import seen_tokens
 from captum_ultra.attr.runs import Attended, Need
 from captum_ultra.relevance import Flow, gradient_rows, pull_back
@@ -42,9 +43,13 @@ class LeGrad(TokenAttribution):
         explained, run = asked.explained(), asked.run()
         seen = seen_tokens(asked.runs, run)
         queries, flow = seen.double() / seen.sum(1, keepdim=True), Flow(gradient_rows, residual=False)
+        batch, targets = explained.chosen.shape
+        explained = replace(
+            explained, chosen=torch.arange(targets, device=seen.device).expand(batch, -1), start=queries
+        )
         layers = range(1, asked.layer + 1)
         found = [
-            pull_back(replace(explained, layer=layer, scores=scores, start=queries), flow, to=layer - 1)
+            pull_back(replace(explained, layer=layer, scores=scores), flow, to=layer - 1)
             for layer, scores in zip(layers, asked.question.scores_at(asked.runs, run, layers), strict=True)
         ]
         return torch.stack(found).mean(0) * seen[:, None]

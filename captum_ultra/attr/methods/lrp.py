@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.propagated import propagated
 from captum_ultra.attr.runs import Need, Propagated
 
@@ -41,8 +42,8 @@ class LRP(TokenAttribution):
 
     Arguments as in :class:`captum_ultra.attr.attribution.TokenAttribution`, and ``rules``: "conserving", the rules of
     transformer attribution (alpha = 1, sums renormalised), or "published", those of "LRP" in the compared tables
-    (``x+ w+`` and ``x- w-`` over a sum each, plain shares in sums): relevance doubles at every linear layer. Targets are
-    explained one after another.
+    (``x+ w+`` and ``x- w-`` over a sum each, plain shares in sums): relevance doubles at every linear layer. Targets
+    are explained one after another.
 
     Source:
         Bach et al., On Pixel-Wise Explanations (2015); rules of Chefer, Gur and Wolf (CVPR 2021), section 3.

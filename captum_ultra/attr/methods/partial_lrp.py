@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.methods.lrp import RuleSet
 from captum_ultra.attr.propagated import propagated
 from captum_ultra.attr.runs import Attended, Need

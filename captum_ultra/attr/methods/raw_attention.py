@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.relevance import Flow, pull_back, rollout
 
 __all__ = ["RawAttention"]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.attribution import Asked, TokenAttribution, start_of
+from captum_ultra.attr.asked import Asked, start_of
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.propagated import propagated
 from captum_ultra.attr.runs import Attended, Need, Propagated
 from captum_ultra.relevance import Flow, gradient_weighted, pull_back

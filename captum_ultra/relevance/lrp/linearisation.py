@@ -6,8 +6,8 @@ the map, and contributions and biases add up to the whole.
 - Attention probabilities are constants (``attention="constant"``), or both factors of every product take half of its
   relevance and the softmax has its ordinary gradient (``"halves"``).
 - The standard deviation or root mean square of a normalisation is a constant (Ali et al., ICML 2022, section 4).
-- An activation has its ordinary gradient (``gates="gradient"``), or is a gate, act(x) = x * constant. Of a gated product
-  the gate is a constant factor (``"constant"``), or both factors take half (``"halves"``).
+- An activation has its ordinary gradient (``gates="gradient"``), or is a gate, act(x) = x * constant. Of a gated
+  product the gate is a constant factor (``"constant"``), or both factors take half (``"halves"``).
 - Where a branch u joins the stream x, ``y = x + u``, each has the share ``w(x) x / (w(x) x + w(u) u)``, entry by entry,
   with ``w(t) = 1 + gamma [t y > 0]``: what agrees with the sum counts more (residual-weighted relevance; gamma = 0 is
   the ordinary gradient). The skip is a use of x of its own: the branch's use of x is not reweighted.
@@ -34,10 +34,11 @@ from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.walk import first_tensor
 
-__all__ = ["Linearisation", "LinearRules"]
+__all__ = ["LinearRules", "Linearisation"]
 
 STREAM, GATE = "stream", "gate"
 _BATCH_NORMS = {F.batch_norm, torch.batch_norm}  # their scale is a constant in evaluation mode
+_SQUARES = {"pow", "square"}  # of an RMS norm that is written out; its rsqrt is a constant
 _ADDING = {"addmm", "baddbmm", "addbmm", "addcmul", "addmv", "lerp"}
 
 
@@ -80,6 +81,7 @@ class Linearisation(OperationGraph):
         self.rules = rules
         self._norms = 0  # normalisations met so far
         self._plain = 0  # inside modules that are taken as a whole
+        self._norming = 0  # inside normalisations
         self._hooks = ExitStack()
 
     def __enter__(self) -> Linearisation:
@@ -108,7 +110,7 @@ class Linearisation(OperationGraph):
 
     def ruled(self, op: Operation) -> Any:
         name, func, gates = op.name, op.func, self.rules.gates
-        if self._plain:
+        if self._plain or (self._norming and name in _SQUARES):
             return op.run()
         if func is F.scaled_dot_product_attention:
             return self._attention(op)
@@ -207,11 +209,13 @@ class Linearisation(OperationGraph):
             if threading.get_ident() == thread:
                 met.append(self._norms)
                 self._plain += plain
+                self._norming += not plain
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             if threading.get_ident() != thread:
                 return None
             self._plain -= plain
+            self._norming -= not plain
             self.paused = True
             try:
                 return after(module, args, output, met.pop())

@@ -70,8 +70,8 @@ def product(
         op.only_signal(left, "factors")
         return carry(op.with_signals, partial(weighted_shares, function, right, apart=published), left)
     op.only_signal(right, "factors")
-    shares = partial(weighted_shares, lambda x, w: function(w, x), left, apart=published)
-    return carry(op.with_signals, shares, right)
+    of_right = partial(weighted_shares, lambda x, w: function(w, x), left, apart=published)
+    return carry(op.with_signals, of_right, right)
 
 
 def summed(op: Operation, sample_axis: Callable[[torch.Size], int | None]) -> Tensor:

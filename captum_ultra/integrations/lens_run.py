@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from captum_ultra.adapters.transformer_lens import hook_in, hooks_of_others
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Trace
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
 from captum_ultra.relevance.trace import check_connected
 
-__all__ = ["HookedRun", "depth_of", "hooks_of_others"]
+__all__ = ["HookedRun", "depth_of"]
 
 # Bridges name the residual hooks hook_in and hook_out, and know HookedTransformer's names as aliases.
 _NAMES = {
@@ -40,6 +41,7 @@ _OPTIONAL = "leave_attention"
 class _Hook:
     """One hook function; a class of its own, so that a run recognises its hooks among others."""
 
+    follows_relevance: ClassVar[bool] = True
     run: HookedRun
     step: str
     block: int
@@ -198,13 +200,13 @@ class HookedRun:
         found, ledger = set(), self._running().ledger
         for name, point in self._points.items():
             for key, registered in list(point._forward_hooks.items()):
-                hook = _hook_in(registered)
+                hook = hook_in(registered)
                 if hook is not None and hook.run is self:
                     found.add((hook.step, hook.block))
                     point._forward_hooks.move_to_end(key, last=hook.step != _FIRST)
             place = re.match(r"blocks\.(\d+)\.", name)
             # Only what went through add_hook is an intervention; bridges register hooks of their own past it.
-            if place and any(_hook_in(point._forward_hooks.get(handle.hook.id)) is None for handle in point.fwd_hooks):
+            if place and any(hook_in(point._forward_hooks.get(handle.hook.id)) is None for handle in point.fwd_hooks):
                 ledger.cut_below = max(ledger.cut_below, int(place[1]) + 1)
         # In higher blocks a bridge leaves out the hooks of what stop_at_layer keeps from running.
         if any(block == 0 and (step, block) not in found for _, step, block in self._places):
@@ -236,11 +238,6 @@ def depth_of(model: Any) -> int:
     return max(blocks) + 1
 
 
-def hooks_of_others(point: Any) -> bool:
-    """Whether a hook point carries hooks that follow no relevance."""
-    return any(_hook_in(registered) is None for registered in point._forward_hooks.values())
-
-
 def _points(model: Any) -> dict[str, Any]:
     points = getattr(model, "hook_dict", None)
     if not isinstance(points, dict):
@@ -267,9 +264,3 @@ def _places(points: dict[str, Any], last: int) -> Iterator[tuple[str, str, int]]
                 )
             # By its own name: under an alias a bridge in compatibility mode calls a hook twice.
             yield points[name].name or name, step, block
-
-
-def _hook_in(registered: Any) -> _Hook | None:
-    """The hook of a run inside the function that ``HookPoint.add_hook`` registered in its place."""
-    cells = (cell.cell_contents for cell in getattr(registered, "__closure__", None) or ())
-    return next((each for each in cells if isinstance(each, _Hook)), None)

@@ -9,16 +9,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, check_model
-from captum_ultra.adapters.lens_hooks import HookedRun, depth_of
-from captum_ultra.attr.attribution import DEFAULT_SCORE, Asked
+from captum_ultra.attr.asked import Asked
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import LatentQuestion
 from captum_ultra.attr.runs import Attended, Run
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Token, layer_numbers, parse_targets
+from captum_ultra.integrations.lens_run import HookedRun, depth_of
 
-__all__ = ["RelevanceHooks"]
+__all__ = ["RelevanceHooks", "relevance_hooks"]
 
 
 class RelevanceHooks:
@@ -45,7 +46,7 @@ class RelevanceHooks:
         UnsupportedModelError: if the model lacks the hook points, is compiled or quantised.
 
     Example:
-        See :func:`captum_ultra.adapters.transformer_lens.relevance_hooks`, which makes one.
+        See :func:`relevance_hooks`, which makes one.
     """
 
     def __init__(self, model: nn.Module, layer: Layers = -1, method: str = "ultra", **choices: Any) -> None:
@@ -135,6 +136,38 @@ class RelevanceHooks:
         if number not in self.layers:
             raise ValueError(f"layer={layer} was not followed; relevance_hooks(model, layer={list(self.layers)})")
         return number
+
+
+def relevance_hooks(
+    model: nn.Module, layer: Layers = -1, method: str = "ultra", **choices: Any
+) -> RelevanceHooks:
+    """Hooks that follow relevance through a run of the caller's; see :class:`RelevanceHooks`.
+
+    Args:
+        model: a TransformerBridge, a HookedTransformer, or another HookedRootModule with their hook points.
+        layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
+        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
+        choices: of the method, such as ``start_layer``.
+
+    Raises:
+        ValueError: if there is no such layer or method.
+        UnsupportedModelError: if the model lacks the hook points.
+
+    Example:
+        >>> from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
+        >>> _ = ensure_torchvision_imports()  # only where torchvision does not load beside a CPU build of torch
+        >>> import torch
+        >>> from transformer_lens.config import TransformerBridgeConfig
+        >>> from transformer_lens.model_bridge import TransformerBridge
+        >>> model = TransformerBridge.boot_native(
+        ...     TransformerBridgeConfig(d_model=16, d_head=8, n_heads=2, n_layers=2, n_ctx=8, d_vocab=10, d_mlp=32,
+        ...                             act_fn="gelu", architecture="TransformerLensNative", seed=0))
+        >>> relevance = relevance_hooks(model, layer=2)
+        >>> _ = model.run_with_hooks(torch.tensor([[1, 2, 3, 4]]), fwd_hooks=relevance.fwd_hooks)
+        >>> relevance.rows(token=-1).shape
+        torch.Size([1, 4])
+    """
+    return RelevanceHooks(model, layer, method, **choices)
 
 
 def _hook_name(layer: int) -> str:
