@@ -12,25 +12,26 @@ from captum_ultra.attr.questions import ClassQuestion
 from captum_ultra.attr.runs import Propagated
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.lrp import MapRelevance
+from captum_ultra.relevance.pullback import recorded
 
 __all__ = ["propagated"]
 
 
-def propagated(asked: Asked, kind: Propagated, keep: int | None = None) -> tuple[Tensor, list[dict[int, MapRelevance]]]:
-    """Relevance of the leaf [B, T, ...] for every target, and block -> the relevance of its attention map.
+def propagated(asked: Asked, kind: Propagated, first: int = 0) -> tuple[Tensor, list[dict[int, MapRelevance]]]:
+    """Relevance [B, T, ...] of what enters a block (or of the pixels), and block -> that of its attention map.
 
     Args:
         asked: what is explained. A class starts with relevance 1, a latent token with what each of its channels adds
             to its score.
         kind: of the run.
-        keep: maps are kept from this block on; none when None.
+        first: the block.
 
     Raises:
         ValueError: if the relevance is not finite.
         UnsupportedModelError: if the model changes a value in place that a rule needs.
     """
     run, explained = asked.run(kind), asked.explained(kind)
-    leaf = run.graph.leaf if kind.pixels else run.trace.latents[run.trace.first]
+    leaf = run.graph.leaf if kind.pixels else run.trace.latents[first]
     of_class = isinstance(asked.question, ClassQuestion)
     output = run.logits if of_class else run.trace.latents[asked.layer]
     assert isinstance(output, Tensor)
@@ -43,13 +44,14 @@ def propagated(asked: Asked, kind: Propagated, keep: int | None = None) -> tuple
             seed = gradient * output.detach()
         run.graph.maps.clear()
         found.append(_back(output, seed.to(output), leaf))
-        maps.append({} if keep is None else {block: of for block, of in run.graph.maps.items() if block >= keep})
+        maps.append(dict(run.graph.maps))
     return torch.stack(found, 1), maps
 
 
 def _back(output: Tensor, seed: Tensor, leaf: Tensor) -> Tensor:
     try:
-        (relevance,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
+        with recorded(output.device):
+            (relevance,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters.transformer_lens import hook_in, hooks_of_others
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Trace
+from captum_ultra.relevance.lrp import Linearisation
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
 from captum_ultra.relevance.trace import check_connected
@@ -56,14 +57,22 @@ class HookedRun:
     Args:
         model: a module with ``hook_dict`` (HookedTransformer, TransformerBridge, HookedRootModule).
         layers: numbers of blocks passed, each 0..depth.
+        make_graph: makes what gives the run's operations a backward pass of another kind; None lets them have their
+            own, and follows relevance through the attention patterns.
+
+    Attributes:
+        graph: what was made, between :meth:`open` and :meth:`close`.
 
     Raises:
         UnsupportedModelError: if a hook point that is needed does not exist.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
-        self._layers, self._last = set(layers), max(layers)
-        self._points = _points(model)
+    def __init__(
+        self, model: nn.Module, layers: Sequence[int], make_graph: Callable[[], Linearisation] | None = None
+    ) -> None:
+        self._layers, self._last, self._make_graph = set(layers), max(layers), make_graph
+        self.graph: Linearisation | None = None
+        self._model, self._points = model, _points(model)
         self._places = list(_places(self._points, self._last))
         self.clear()
 
@@ -73,6 +82,18 @@ class HookedRun:
         self._relevance: Tensor | None = None
         self._passed = 0
         self._attended = False
+
+    def open(self) -> None:
+        """From here on operations in this thread have the backward pass of the graph, if one is needed."""
+        if self._make_graph is not None:
+            self.graph = self._make_graph()
+            self.graph.__enter__()
+
+    def close(self, *error: Any) -> None:
+        """Operations are their own again; what was followed stays."""
+        graph, self.graph = self.graph, None
+        if graph is not None:
+            graph.__exit__(*error)
 
     @property
     def fwd_hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
@@ -106,8 +127,10 @@ class HookedRun:
                 f"block {block} ran after {self._passed} blocks; relevance is followed from the first block on, each "
                 "block once: run the whole model (no start_at_layer), one forward pass"
             )
-        self._attended = False
-        if block < self._last:
+        self._attended = self.graph is not None  # which needs no pattern
+        if self.graph is not None:
+            self.graph.enter(block, self._model, stream if changed is None else changed)
+        elif block < self._last:
             self._relevance = self._trace.with_source(block, stream, self._relevance)
         if block in self._layers and block:
             self._keep(block, stream)
@@ -118,6 +141,8 @@ class HookedRun:
         return pattern.clone() if hooks_of_others(self._points[f"blocks.{block}.attn.hook_pattern"]) else None
 
     def follow_pattern(self, block: int, pattern: Tensor) -> Tensor:
+        if self.graph is not None:
+            return pattern.detach() if self.graph.rules.attention == "constant" else pattern
         trace, (samples, tokens) = self._running(), self._running().latents[0].shape[:2]
         if self._attended:
             raise UnsupportedModelError(
@@ -141,6 +166,8 @@ class HookedRun:
 
     def leave(self, block: int, stream: Tensor) -> None:
         self._check_pattern(block)
+        if self.graph is not None:
+            self.graph.leave(block, self._model, stream)
         self._passed = block + 1
         if self._passed in self._layers:
             self._keep(self._passed, stream)
@@ -164,9 +191,16 @@ class HookedRun:
                 f"the residual stream has shape {list(stream.shape)} where [batch, tokens, channels] is expected: run "
                 "with a batch dimension (remove_batch_dim=False)"
             )
+        if self._make_graph is not None and self.graph is None:
+            raise ValueError(
+                "the method gives the operations of the run a backward pass of their own: run the model within the "
+                "hooks, `with relevance: model.run_with_hooks(...)`"
+            )
         self.clear()
         self._trace = Trace()
         self._move_behind_others()
+        if self.graph is not None:
+            return self.graph.begin(self._trace, stream)
         if not stream.requires_grad:
             return self._trace.begin(stream)
         self._trace.keep(0, stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from captum_ultra.attr.runs import Attended, Run
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Token, layer_numbers, parse_targets
 from captum_ultra.integrations.lens_run import HookedRun, depth_of
+from captum_ultra.relevance.lrp import Linearisation, LinearRules
 
 __all__ = ["RelevanceHooks", "relevance_hooks"]
 
@@ -37,11 +39,13 @@ class RelevanceHooks:
         layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
             Layer l is the residual that block l receives (``blocks.{l}.hook_resid_pre``), or the
             last block leaves.
-        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
-        choices: of the method, such as ``start_layer``.
+        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns; or
+            "conservative" or "residual", which give operations a backward pass of their own: the model then runs
+            ``with relevance:``, and gradients to below its first block are cut.
+        choices: of the method, such as ``start_layer`` or ``gamma``.
 
     Raises:
-        ValueError: if there is no such layer or method, or the method needs more than hook points show.
+        ValueError: if there is no such layer or method, or the method needs more than hooks see.
         TypeError: if ``model`` is not a module.
         UnsupportedModelError: if the model lacks the hook points, is compiled or quantised.
 
@@ -56,15 +60,23 @@ class RelevanceHooks:
         self.method = find_method(method)(model)
         self._choices = self.method.checked(choices)
         needs = [need for each in self.layers if each for need in self.method.needs(each, self._choices)]
-        if any(need.kind != Attended() for need in needs):
+        kind = needs[0].kind if needs else Attended()
+        if kind != Attended() and not isinstance(kind, LinearRules):
             raise ValueError(
-                f"method={method!r}: {type(self.method).__name__} gives operations between the hook points a backward "
-                f"pass of their own, which hooks cannot: use {type(self.method).__name__}(model).attribute(tokens, "
-                "token=..., layer=...), or a method of attention patterns (ultra, rollout, raw_attention, grad_cam, "
-                "attcat, legrad)"
+                f"method={method!r}: {type(self.method).__name__} looks at operations that hooks do not show: use "
+                f"{type(self.method).__name__}(model).attribute(tokens, token=..., layer=...), or ultra, rollout, "
+                "raw_attention, grad_cam, attcat, legrad, conservative or residual here"
             )
-        self._depth = len(blocks)
-        self._run = HookedRun(model, sorted({*self.layers, *(layer for need in needs for layer in need.layers)}))
+        layers = sorted({*self.layers, *(layer for need in needs for layer in need.layers)})
+        make = partial(Linearisation, model, kind) if isinstance(kind, LinearRules) else None
+        self._depth, self._run = len(blocks), HookedRun(model, layers, make)
+
+    def __enter__(self) -> RelevanceHooks:
+        self._run.open()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._run.close(*error)
 
     @property
     def fwd_hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
@@ -138,16 +150,15 @@ class RelevanceHooks:
         return number
 
 
-def relevance_hooks(
-    model: nn.Module, layer: Layers = -1, method: str = "ultra", **choices: Any
-) -> RelevanceHooks:
+def relevance_hooks(model: nn.Module, layer: Layers = -1, method: str = "ultra", **choices: Any) -> RelevanceHooks:
     """Hooks that follow relevance through a run of the caller's; see :class:`RelevanceHooks`.
 
     Args:
         model: a TransformerBridge, a HookedTransformer, or another HookedRootModule with their hook points.
         layer: number of blocks passed, 0 to L, negative from the end, a block or its name; or a list of several.
-        method: a name of :data:`captum_ultra.attr.methods.METHODS`, of a method that is made of attention patterns.
-        choices: of the method, such as ``start_layer``.
+        method: a name of :data:`captum_ultra.attr.methods.METHODS`, "ultra", "conservative" or "residual"; the last two
+            need the run ``with relevance:``.
+        choices: of the method, such as ``start_layer`` or ``gamma``.
 
     Raises:
         ValueError: if there is no such layer or method.

@@ -18,7 +18,7 @@ from captum_ultra.relevance.chunks import automatic_chunk
 from captum_ultra.relevance.flow import Flow
 from captum_ultra.relevance.trace import Trace
 
-__all__ = ["Explained", "in_chunks", "pull_back"]
+__all__ = ["Explained", "gradients", "in_chunks", "pull_back", "recorded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def in_chunks(explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Ten
     targets = explained.chosen.shape[1]
     chunk = min(targets, explained.chunk or automatic_chunk(trace.latents[explained.layer]))
     found = []
-    with _recorded(scores.device), tqdm(
+    with recorded(scores.device), tqdm(
         total=targets, desc=f"layer {explained.layer}", unit="token", disable=not explained.progress
     ) as bar:  # fmt: skip
         scaled = scores * _set_gradient_scale(trace, scores, trace.latents[explained.layer])
@@ -119,7 +119,12 @@ def in_chunks(explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Ten
 
 
 @contextmanager
-def _recorded(device: torch.device) -> Iterator[None]:
+def recorded(device: torch.device) -> Iterator[None]:
+    """Within: a graph may be pulled back, in its own precision.
+
+    Raises:
+        UnsupportedModelError: if the model recomputes its blocks (activation checkpointing).
+    """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         try:
             yield
@@ -136,7 +141,7 @@ def gradients(scores: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     Raises:
         UnsupportedModelError: if the scores do not depend on one of them.
     """
-    with _recorded(scores.device):
+    with recorded(scores.device):
         found = torch.autograd.grad(scores.sum(), list(inputs), retain_graph=True, allow_unused=True)
     if any(each is None for each in found):
         raise UnsupportedModelError(

@@ -59,7 +59,7 @@ class LRP(TokenAttribution):
     class_scores = ("logit",)
 
     def needs(self, layer: int, choices: Any) -> list[Need]:
-        return [Need(choices.run(pixels), 0, (layer,)) for pixels in (False, True)]
+        return [Need(choices.run(pixels), 0, (0, layer)) for pixels in (False, True)]
 
     def rows(self, asked: Asked) -> Tensor:
         return propagated(asked, asked.choices.run())[0].sum(-1)

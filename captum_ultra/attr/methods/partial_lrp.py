@@ -37,11 +37,11 @@ class PartialLRP(TokenAttribution):
     class_scores = ("logit",)
 
     def needs(self, layer: int, choices: Any) -> list[Need]:
-        return [Need(kind, layer - 1, (layer,)) for kind in (Attended(), choices.run())]
+        return [Need(kind, layer - 1, (layer - 1, layer)) for kind in (Attended(), choices.run())]
 
     def rows(self, asked: Asked) -> Tensor:
         weights = asked.explained().rows()  # [B, T, n], where the targets are read
-        _, maps = propagated(asked, asked.choices.run(), keep=asked.layer - 1)
+        _, maps = propagated(asked, asked.choices.run(), first=asked.layer - 1)
         found = torch.zeros_like(weights)
         for target, of_block in enumerate(maps):
             for token in weights[:, target].any(0).nonzero().flatten().tolist():

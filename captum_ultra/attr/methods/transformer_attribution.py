@@ -50,11 +50,12 @@ class TransformerAttribution(TokenAttribution):
         return min(1, layer - 1) if choices.start_layer is None else start_of(choices.start_layer, layer)
 
     def needs(self, layer: int, choices: Any) -> list[Need]:
-        return [Need(kind, self.first(layer, choices), (layer,)) for kind in (Attended(), Propagated())]
+        first = self.first(layer, choices)
+        return [Need(kind, first, (first, layer)) for kind in (Attended(), Propagated())]
 
     def rows(self, asked: Asked) -> Tensor:
         explained, first = asked.explained(), self.first(asked.layer, asked.choices)
-        _, maps = propagated(asked, Propagated(), keep=first)
+        _, maps = propagated(asked, Propagated(), first)
         found = [
             pull_back(
                 replace(explained, chosen=explained.chosen[:, [target]]), Flow(gradient_weighted, cells=cells), first

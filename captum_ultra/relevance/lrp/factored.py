@@ -45,7 +45,7 @@ class _Factored(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, u: Tensor | None, value: Tensor, of_x: Any, of_u: Any) -> Tensor:
         ctx.factors = [of_x] if u is None else [of_x, of_u]  # constants; no part of the graph
         ctx.shapes = [each.shape for each in (x, u) if each is not None]
-        return value.view_as(value)
+        return value.clone()  # no view, which the model could not change in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

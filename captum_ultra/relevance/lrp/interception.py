@@ -81,7 +81,7 @@ class OperationGraph(TorchFunctionMode):
 
     def check_seen(self, output: Tensor) -> None:
         """Raise if an operation that the mode did not see made the output."""
-        self._check_known(Operation(torch.Tensor.detach, (output,), {}, self.model))
+        self.check_known(Operation(torch.Tensor.detach, (output,), {}, self.model))
 
     def __enter__(self) -> OperationGraph:
         self._depth += 1
@@ -113,7 +113,7 @@ class OperationGraph(TorchFunctionMode):
             with self:  # its own operations are what is followed
                 return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
         try:
-            self._check_known(op)
+            self.check_known(op)
             result = self._in_place(op) if _changes_in_place(op) else self.ruled(op)
         except UnsupportedModelError as error:
             raise Refused(error) from None
@@ -167,7 +167,8 @@ class OperationGraph(TorchFunctionMode):
                 self._known.add(node)
                 nodes += [below for below, _ in node.next_functions if below is not None]
 
-    def _check_known(self, op: Operation) -> None:
+    def check_known(self, op: Operation) -> None:
+        """Raise if an operation that the mode did not see made a signal of this one."""
         for signal in op.signals:
             if signal.grad_fn is not None and signal.grad_fn not in self._known:
                 op.refuse(

@@ -29,6 +29,7 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, is_over_keys
 from captum_ultra.relevance.lrp import shares, table
 from captum_ultra.relevance.lrp.factored import constant_attention, factored, halved_attention, two_factored
+from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
@@ -36,9 +37,14 @@ from captum_ultra.relevance.walk import first_tensor
 
 __all__ = ["LinearRules", "Linearisation"]
 
+_SCALES = {"rsqrt", "sqrt"}  # of norms that models write themselves
 STREAM, GATE = "stream", "gate"
 _BATCH_NORMS = {F.batch_norm, torch.batch_norm}  # their scale is a constant in evaluation mode
 _SQUARES = {"pow", "square"}  # of an RMS norm that is written out; its rsqrt is a constant
+_SCALING = {"normalize", "clamp", "clip"}
+_LINEAR = (
+    table.WEIGHTED | table.POOLED | table.SCALINGS | {"neg", "grouped_mm", "_grouped_mm"}
+)  # experts are linear layers
 _ADDING = {"addmm", "baddbmm", "addbmm", "addcmul", "addmv", "lerp"}
 
 
@@ -108,6 +114,10 @@ class Linearisation(OperationGraph):
         super().enter(index, block, stream)
         self.kinds[stream] = STREAM
 
+    def check_known(self, op: Operation) -> None:
+        if self.rules.gates != "gradient":  # else whatever it was has its ordinary gradient
+            super().check_known(op)
+
     def ruled(self, op: Operation) -> Any:
         name, func, gates = op.name, op.func, self.rules.gates
         if self._plain or (self._norming and name in _SQUARES):
@@ -116,7 +126,7 @@ class Linearisation(OperationGraph):
             return self._attention(op)
         if func in SOFTMAX:
             return self._softmax(op)
-        if func in LINEAR_NORMS or name == "rsqrt" or func in _BATCH_NORMS:
+        if func in LINEAR_NORMS or name in _SCALES or func in _BATCH_NORMS:
             return self._norm(op)
         if name in table.FOLLOWED:
             return self.followed(op)
@@ -125,19 +135,20 @@ class Linearisation(OperationGraph):
         if name in table.PRODUCTS:
             return self._product(op)
         if gates != "gradient":
-            if (name in table.ACTIVATIONS or name == "normalize") and len(op.signals) == 1:
+            if name in table.ACTIVATIONS and len(op.signals) == 1:
                 return self._gate(op.signals[0], op.run())
+            if name in _SCALING and len(op.signals) == 1:
+                return _proportional(op.signals[0], op.run())
             if name in table.SCALINGS:
                 return self._scaled(op)
             if name in table.FACTORS:  # a gate or a length that something is multiplied or divided by
                 return op.run().detach()
         if self.rules.gamma and name in _ADDING and self.kinds.get(next(tensors_in(op.args))) == STREAM:
             op.refuse("adds to the residual stream in one step with a product, which hides the two parts of the sum")
-        known = table.WEIGHTED | table.POOLED | table.SCALINGS | {"neg"}
-        result = op.run()
-        if gates != "gradient" and name not in known and any(is_signal(each) for each in tensors_in(result)):
-            op.refuse("is covered by no rule of linear maps (gates='gradient' takes its ordinary gradient)")
-        return result
+        if gates == "gradient" or name in _LINEAR:
+            return op.run()
+        # It may lie where no gradient comes by, in front of a constant; elsewhere it is refused by name.
+        return guarded(op, "is covered by no rule of linear maps (gates='gradient' takes its ordinary gradient)")
 
     def _attention(self, op: Operation) -> Tensor:
         call = AttentionCall.of(*op.args, **op.kwargs)
@@ -151,12 +162,13 @@ class Linearisation(OperationGraph):
 
     def _softmax(self, op: Operation) -> Tensor:
         result: Tensor = op.run()
-        constant = self.rules.attention == "constant" and is_over_keys(result, op.args, op.kwargs)
-        return result.detach() if constant else result
+        if is_over_keys(result, op.args, op.kwargs):
+            return result.detach() if self.rules.attention == "constant" else result
+        return result if self.rules.gates == "gradient" else result.detach()  # the weights of experts
 
     def _norm(self, op: Operation) -> Tensor:
         self._norms += 1
-        if op.name == "rsqrt":
+        if op.name in _SCALES:
             return op.run().detach()
         result: Tensor = op.run() if op.func in _BATCH_NORMS else LINEAR_NORMS[op.func](*op.args, **op.kwargs)
         self.kinds_follow(op.signals[:1], result)  # between two blocks of a post-norm model
@@ -194,10 +206,7 @@ class Linearisation(OperationGraph):
         return two_factored(op.run(), left, right, right.detach() / 2, left.detach() / 2)
 
     def _gate(self, x: Tensor, result: Tensor) -> Tensor:
-        """act(x) as x times a constant; where x is zero, any constant will do."""
-        value = result.detach()
-        constant = torch.where(x == 0, 0.5, value / x.detach().where(x != 0, 1.0))
-        gate = factored(x, value, constant)
+        gate = _proportional(x, result)
         self.kinds[gate] = GATE
         return gate
 
@@ -241,6 +250,12 @@ class Linearisation(OperationGraph):
         gate = self._gate(x, output)
         self.learn(gate)
         return gate
+
+
+def _proportional(x: Tensor, result: Tensor) -> Tensor:
+    """A function of x, entry by entry, as x times a constant; where x is zero, any constant will do."""
+    value = result.detach()
+    return factored(x, value, torch.where(x == 0, 0.5, value / x.detach().where(x != 0, 1.0)))
 
 
 def residual_factors(x: Tensor, u: Tensor, gamma: float) -> tuple[Tensor, Tensor]:

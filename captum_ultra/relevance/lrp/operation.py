@@ -12,7 +12,7 @@ from torch.overrides import resolve_name
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.lrp.place import running_module
 
-__all__ = ["Operation", "is_signal", "tensors_in"]
+__all__ = ["Operation", "is_signal", "replaced", "tensors_in"]
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
@@ -67,7 +67,7 @@ class Operation:
     def with_signals(self, *values: Tensor) -> Any:
         """The ordinary result with other values in place of the signals."""
         other = {id(signal): value for signal, value in zip(self.signals, values, strict=True)}
-        return self.func(*_replaced(self.args, other), **_replaced(self.kwargs, other))
+        return self.func(*replaced(self.args, other), **replaced(self.kwargs, other))
 
     def only_signal(self, tensor: Any, role: str) -> Tensor:
         """``tensor``, if nothing else depends on the leaf; else the operation is refused."""
@@ -94,12 +94,13 @@ class Operation:
         )
 
 
-def _replaced(values: Any, other: dict[int, Tensor]) -> Any:
+def replaced(values: Any, other: dict[int, Tensor]) -> Any:
+    """Nested values with other tensors in place of some, by their ``id``."""
     if isinstance(values, Tensor):
         return other.get(id(values), values)
     if isinstance(values, dict):
-        return {key: _replaced(each, other) for key, each in values.items()}
+        return {key: replaced(each, other) for key, each in values.items()}
     if isinstance(values, tuple | list):
-        changed: Sequence[Any] = [_replaced(each, other) for each in values]
+        changed: Sequence[Any] = [replaced(each, other) for each in values]
         return type(values)(*changed) if hasattr(values, "_fields") else type(values)(changed)
     return values

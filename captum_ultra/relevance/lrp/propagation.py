@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -46,6 +47,19 @@ class Propagation(OperationGraph):
         self.leaf: Tensor | None = None
         self._published, self._batch_first = published, batch_first
         self._attentions: Counter[int] = Counter()
+        self._precision = ExitStack()
+
+    def __enter__(self) -> Propagation:
+        super().__enter__()
+        if self._depth == 1:  # autocast would bring half precision back, in which shares are worth nothing
+            device = next((each.device.type for each in self.model.parameters()), "cpu")
+            self._precision.enter_context(torch.autocast(device, enabled=False))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._depth == 1:
+            self._precision.close()
+        super().__exit__(*error)
 
     def begin(self, trace: Trace, stream: Tensor) -> Tensor:
         check_precision(stream)
