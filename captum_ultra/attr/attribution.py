@@ -217,9 +217,9 @@ class TokenAttribution(GradientAttribution):
 
     def rows_of(self, asked: Asked) -> Tensor:
         """Rows [B, T, n] without a graph; at the embedding every token is all that it holds."""
-        if not asked.layer:
-            return asked.explained().rows()
         with torch.inference_mode(False), torch.enable_grad():
+            if not asked.layer:
+                return asked.explained().rows()
             needs = self.needs(asked.layer, asked.choices)
             attended = all(isinstance(need.kind, Attended) for need in needs)
             if isinstance(asked.question, LatentQuestion) and self.needs_class and attended:

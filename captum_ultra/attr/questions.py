@@ -79,13 +79,11 @@ class LatentQuestion:
         return self.indices
 
     def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
-        with torch.inference_mode(False), torch.enable_grad():
-            scores = self.scalar(run.trace.latents[layer], linear)
+        scores = self.scalar(run.trace.latents[layer], linear)
         return Explained(run.trace, layer, scores, self.indices, None, self.chunk, self.progress)
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
-        with torch.inference_mode(False), torch.enable_grad():
-            return [self.scalar(run.trace.latents[layer]).gather(1, self.indices) for layer in layers]
+        return [self.scalar(run.trace.latents[layer]).gather(1, self.indices) for layer in layers]
 
 
 @dataclass(eq=False)
@@ -138,17 +136,15 @@ class ClassQuestion:
         return None
 
     def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
-        latents = run.trace.latents[layer]
-        with torch.inference_mode(False), torch.enable_grad():
-            logits = self._logits(run)
-            if logits is None:
-                chosen = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
-                return Explained(run.trace, layer, latents[..., 0], chosen, self._readout(runs.view, run))
-            if self.classes is None:
-                self.classes = choose_classes(self.target, logits)
-            # In a linear graph relevance begins at the score itself.
-            start = latents.new_zeros(latents.shape[:2]) if linear else self._readout(runs.view, run)
-            return Explained(run.trace, layer, self._scalar(logits), self.classes, start, self.chunk, self.progress)
+        latents, logits = run.trace.latents[layer], self._logits(run)
+        if logits is None:
+            chosen = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
+            return Explained(run.trace, layer, latents[..., 0], chosen, self._readout(runs.view, run))
+        if self.classes is None:
+            self.classes = choose_classes(self.target, logits)
+        # In a linear graph relevance begins at the score itself.
+        start = latents.new_zeros(latents.shape[:2]) if linear else self._readout(runs.view, run)
+        return Explained(run.trace, layer, self._scalar(logits), self.classes, start, self.chunk, self.progress)
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
         chosen = self.explained(runs, run, len(runs.view.blocks)).chosen
@@ -157,15 +153,14 @@ class ClassQuestion:
             runs.again, lambda output: class_scores(self.model, output, self.head), runs.view.model,
             runs.view.blocks, leaves, batch_first=runs.view.batch_first,
         )  # fmt: skip
-        with torch.inference_mode(False), torch.enable_grad():
-            scores = torch.stack([self._scalar(each).gather(1, chosen) for each in logits])  # [L, B, T]
-            # The layers were one batch: scores that depend on one layer alone are made of their gradients.
-            found = []
-            for target in range(chosen.shape[1]):
-                gradients_of = torch.autograd.grad(scores[..., target].sum(), leaves, retain_graph=True)
-                parts = zip(layers, gradients_of, strict=True)
-                found.append([(run.trace.latents[layer] * gradient).sum((1, 2)) for layer, gradient in parts])
-            return [torch.stack([of_target[place] for of_target in found], 1) for place in range(len(layers))]
+        scores = torch.stack([self._scalar(each).gather(1, chosen) for each in logits])  # [L, B, T]
+        # The layers were one batch: scores that depend on one layer alone are made of their gradients.
+        found = []
+        for target in range(chosen.shape[1]):
+            gradients_of = torch.autograd.grad(scores[..., target].sum(), leaves, retain_graph=True)
+            parts = zip(layers, gradients_of, strict=True)
+            found.append([(run.trace.latents[layer] * gradient).sum((1, 2)) for layer, gradient in parts])
+        return [torch.stack([of_target[place] for of_target in found], 1) for place in range(len(layers))]
 
     def _logits(self, run: Run) -> Tensor | None:
         """The class scores of a run; None for a model without classes, where none is asked for."""

@@ -215,7 +215,8 @@ class HookedRun:
                 f"{list(trace.latents[0].shape[:2])} went in; tokens must keep their places"
             )
         if layer > 0 and not stream.requires_grad:
-            if layer > trace.ledger.cut_below:
+            # With attention as a constant, nothing above a stream that was replaced depends on the input.
+            if layer > trace.ledger.cut_below and not (self.graph is not None and trace.ledger.cut_below):
                 check_connected(stream, f"the residual stream at layer {layer}")
             stream = stream.detach().requires_grad_()  # patched as a whole: it holds nothing of the input
         trace.keep(layer, stream, self._relevance)

@@ -74,6 +74,8 @@ def plain_products(relevance: Tensor, probabilities: Tensor, seen: Tensor) -> Te
 def positive_gradients(relevance: Tensor, probabilities: Tensor, gradient: Tensor) -> Tensor:
     """LeGrad: ``R relu(dA)``, the attention itself left out (Bousselham et al. 2024, eq. 6).
 
+    Keys that a row may not attend to, whose attention is exactly zero, get nothing.
+
     Example:
         >>> import torch
         >>> R = torch.tensor([[[1.0, 0.5]]])
@@ -81,7 +83,8 @@ def positive_gradients(relevance: Tensor, probabilities: Tensor, gradient: Tenso
         >>> gradient_rows(R, torch.full((1, 2, 2), 0.5), dA.unsqueeze(2))
         tensor([[[2.5000, 0.5000]]])
     """
-    return _rows_times_tile(relevance, gradient.clamp(min=0))
+    attended = (probabilities > 0).to(gradient).unsqueeze(2)
+    return _rows_times_tile(relevance, gradient.clamp(min=0) * attended)
 
 
 def row_gradient(columns: slice) -> Rule:

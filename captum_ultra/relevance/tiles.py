@@ -54,8 +54,9 @@ def tiled_backward(
     q, k, v = (by_head(each, heads, compute) for each in (call.query, call.key, call.value))
     q, d, width = q * call.scale, q.shape[-1], k.shape[1]
     d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).contiguous()
-    above = None if relevance is None else relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
-    added = None if above is None else torch.zeros_like(above)
+    rows_above = relevance if relevance is not None else grad.new_empty(targets, batch, 0)
+    above = rows_above.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
+    added = torch.zeros_like(above)
     dq = q.new_empty(batch * heads, n, targets, d)
     dk = q.new_zeros(batch * heads, targets, width, d)
     dv = q.new_zeros(batch * heads, width, targets * d_v)
@@ -66,13 +67,13 @@ def tiled_backward(
         g, m, reach = probabilities.shape
         d_rows = d_out[head, rows]
         gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2)).view(g, m, targets, -1)
-        factors = None if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
-        if above is not None and added is not None and rule is not None and rule.sees == "gradient":
-            seen = gradient if factors is None else gradient * factors
+        factors = 1.0 if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
+        if rule is not None and rule.sees == "gradient":
+            seen = gradient if cells is None else gradient * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         product = gradient.mul_(probabilities.unsqueeze(2))
-        if above is not None and added is not None and rule is not None and rule.sees != "gradient":
-            seen = product if factors is None else product * factors
+        if rule is not None and rule.sees != "gradient":
+            seen = product if cells is None else product * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
         # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
         product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
@@ -83,9 +84,8 @@ def tiled_backward(
 
     dq = dq.mul_(call.scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
     dk = by_group(dk.transpose(0, 1), batch, groups)
-    if added is not None:
-        added = added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
-    return dq.to(call.query.dtype), dk.to(call.key.dtype), _values(dv, call, targets), added
+    of_heads = None if rule is None else added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
+    return dq.to(call.query.dtype), dk.to(call.key.dtype), _values(dv, call, targets), of_heads
 
 
 def tiled_values(grad: Tensor, call: AttentionCall) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.runs import Need
+from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import in_chunks
 from captum_ultra.relevance.lrp import LinearRules
 
@@ -96,7 +97,13 @@ class ConservativeLRP(TokenAttribution):
         tokens = leaf.detach().to(wide)
 
         def pull(row: Tensor, chosen: Tensor, scores: Tensor) -> Tensor:
-            gradient = torch.autograd.grad(scores, leaf, chosen, retain_graph=True)[0].to(wide)
+            found = torch.autograd.grad(scores, leaf, chosen, retain_graph=True, allow_unused=True)[0]
+            if found is None and not explained.trace.ledger.cut_below:
+                raise UnsupportedModelError(
+                    "what is explained does not depend on the stream that enters the first block: the blocks belong to "
+                    "another part of the model, or it switches gradients off"
+                )
+            gradient = torch.zeros_like(tokens) if found is None else found.to(wide)
             if reading == "norm":
                 return gradient.norm(dim=-1) * tokens.norm(dim=-1)
             return (gradient * tokens).sum(-1)
