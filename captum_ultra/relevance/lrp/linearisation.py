@@ -40,7 +40,6 @@ __all__ = ["LinearRules", "Linearisation"]
 _SCALES = {"rsqrt", "sqrt"}  # of norms that models write themselves
 STREAM, GATE = "stream", "gate"
 _BATCH_NORMS = {F.batch_norm, torch.batch_norm}  # their scale is a constant in evaluation mode
-_SQUARES = {"pow", "square"}  # of an RMS norm that is written out; its rsqrt is a constant
 _SCALING = {"normalize", "clamp", "clip"}
 _LINEAR = (
     table.WEIGHTED | table.POOLED | table.SCALINGS | {"neg", "grouped_mm", "_grouped_mm"}
@@ -87,7 +86,6 @@ class Linearisation(OperationGraph):
         self.rules = rules
         self._norms = 0  # normalisations met so far
         self._plain = 0  # inside modules that are taken as a whole
-        self._norming = 0  # inside normalisations
         self._hooks = ExitStack()
 
     def __enter__(self) -> Linearisation:
@@ -120,7 +118,7 @@ class Linearisation(OperationGraph):
 
     def ruled(self, op: Operation) -> Any:
         name, func, gates = op.name, op.func, self.rules.gates
-        if self._plain or (self._norming and name in _SQUARES):
+        if self._plain:
             return op.run()
         if func is F.scaled_dot_product_attention:
             return self._attention(op)
@@ -218,13 +216,11 @@ class Linearisation(OperationGraph):
             if threading.get_ident() == thread:
                 met.append(self._norms)
                 self._plain += plain
-                self._norming += not plain
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             if threading.get_ident() != thread:
                 return None
             self._plain -= plain
-            self._norming -= not plain
             self.paused = True
             try:
                 return after(module, args, output, met.pop())
