@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.cli import app
 
 
@@ -44,12 +46,15 @@ def test_demo(tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "demo.png") as image:
         assert image.width > 1000
     lines = result.stdout.splitlines()
-    assert "ROC-AUC" in lines[0] and "layer 1" in lines[1] and lines[4].startswith("mean")
-    assert str(tmp_path / "new" / "demo.png") in lines[5]
-    assert "<script" in (tmp_path / "new" / "text.html").read_text()
+    titles = ["ULTra, energy score", "rollout", "residual LRP, energy score"]
+    assert "ROC-AUC" in lines[0] and re.split(r" {2,}", lines[1].strip()) == titles and lines[4].startswith("mean")
+    assert min(map(float, lines[4].split()[1:])) > 0.95 and str(tmp_path / "new" / "demo.png") in lines[5]
+    assert "residual LRP" in (tmp_path / "new" / "text.html").read_text()
     with Image.open(tmp_path / "new" / "text.png") as image:
         assert image.width > 500
-    assert "average precision" in lines[-1] and str(tmp_path / "new" / "text.html") in lines[-1]
+    assert re.split(r" {2,}", lines[-14]) == titles
+    ultra, rollout, residual = map(float, lines[-2].split())
+    assert residual > 0.8 > ultra > rollout > 0.3 and str(tmp_path / "new" / "text.html") in lines[-1]
 
 
 def test_demo_without_transformers_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,44 +65,44 @@ def test_demo_without_transformers_says_what_is_left_out(tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
 
 
-def test_the_demonstration_is_convincing() -> None:
-    from captum_ultra.data.scenes import render_scene
-    from captum_ultra.insights.scene_demo import explain_scene
-    from captum_ultra.models.vit import scenes_vit
-
-    found = explain_scene(scenes_vit(), render_scene(seed=0, index=0))
-    assert found.auc.mean(dim=0).max() > 0.95
-
-
 def test_explain_writes_a_figure(picture: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "map.png"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = run("explain", picture, "--token", "3,4", "--layer", 2, "--score", "energy", "-o", output)
     assert result.exit_code == 0, result.output
-    assert "token (3, 4) of picture.png, scenes-vit, layer 2, score energy" in result.stdout
+    assert "token (3, 4) of picture.png, scenes-vit, layer 2, ULTra, energy score" in result.stdout
     with Image.open(output) as image:
         assert image.width > image.height > 100
 
 
-@pytest.mark.parametrize("interpolation", [None, "bicubic"])
-def test_explain_writes_the_numbers(picture: Path, tmp_path: Path, interpolation: str | None) -> None:
+@pytest.mark.parametrize(
+    ("options", "method", "interpolation"),
+    [
+        ([], "LatentTokenAttribution", "bilinear"),
+        (["--interpolation", "bicubic"], "LatentTokenAttribution", "bicubic"),
+        (["--method", "residual"], "ResidualLRP", "bilinear"),
+    ],
+)
+def test_explain_writes_the_numbers(
+    picture: Path, tmp_path: Path, options: list[str], method: str, interpolation: str
+) -> None:
     import captum_ultra
     from captum_ultra.models.loader import load_model
 
     output = tmp_path / "map.npz"
-    options = [] if interpolation is None else ["--interpolation", interpolation]
     assert run("explain", picture, "--token", "3,4", "--layer", 2, "-o", output, *options).exit_code == 0
     loaded = load_model("scenes-vit")
     assert loaded.preprocess is not None
     with Image.open(picture) as image:
         inputs = loaded.preprocess(image)
-    expected = captum_ultra.LatentTokenAttribution(loaded.model).attribute(
-        inputs, token=(3, 4), layer=2, interpolation=interpolation or "bilinear"
+    expected = getattr(captum_ultra, method)(loaded.model).attribute(
+        inputs, token=(3, 4), layer=2, interpolation=interpolation
     )
     with np.load(output) as saved:
-        np.testing.assert_allclose(saved["map"], expected[0, 0].numpy(), rtol=1e-5)
-        assert saved["token"].tolist() == [3, 4] and saved["layer"] == 2 and saved["score"] == "sum"
+        np.testing.assert_allclose(saved["map"], expected[0, 0].numpy(), rtol=1e-4, atol=1e-6 * expected.abs().max())
+        assert saved["token"].tolist() == [3, 4] and saved["layer"] == 2 and saved["score"] == DEFAULT_SCORE
+        assert saved["method"] == ("residual" if options[-1:] == ["residual"] else "ultra")
         assert saved["model"] == "scenes-vit" and saved["picture"].shape == (*saved["map"].shape, 3)
 
 
@@ -121,6 +126,7 @@ def test_explain_another_library(picture: Path, tmp_path: Path) -> None:
         (["--layer", "99"], ["99", "layer"]),
         (["--layer", "two"], ["--layer"]),
         (["--score", "beauty"], ["beauty", "sum", "energy"]),
+        (["--method", "beauty"], ["'beauty'", "ultra", "rollout"]),
         (["--model", "scenes_vit"], ["scenes-vit"]),
         (["--model", "timm:vit_smal_patch16_224"], ["timm:vit_small_patch16_224"]),
         (["--model", "timm:resnet18", "--random-weights"], ["ResNet"]),
@@ -196,7 +202,7 @@ def test_contribute_writes_what_the_suffix_says(language_model: str, story: Path
     result = contribute(language_model, story, "--layer", 2, "--score", "energy", "--separator", r" :\n", "-o", output)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-1] == f"story.txt, {language_model}, layer 2, score energy: {output}"
+    assert lines[-1] == f"story.txt, {language_model}, layer 2, residual LRP, energy score: {output}"
     assert [file.name for file in output.parent.iterdir()] == [name]
     loaded = load_model(language_model)
     expected: Any = captum_ultra.TokenContribution(loaded.model, loaded.tokenizer).attribute(
@@ -210,6 +216,19 @@ def test_contribute_writes_what_the_suffix_says(language_model: str, story: Path
         assert captum_ultra.Contribution.load(output).to_json() == expected.to_json()
     else:
         assert output.stat().st_size > 1000
+
+
+def test_contribute_by_another_method(language_model: str, story: Path, tmp_path: Path) -> None:
+    import captum_ultra
+    from captum_ultra.models.loader import load_model
+
+    output = tmp_path / "numbers.json"
+    result = contribute(language_model, story, "--method", "rollout", "-o", output)
+    assert result.stdout.splitlines()[-1] == f"story.txt, {language_model}, layer 3, rollout: {output}"
+    loaded = load_model(language_model)
+    method = captum_ultra.TokenContribution(loaded.model, loaded.tokenizer, method="rollout")
+    expected: Any = method.attribute("the cat sat on the mat .\na dog saw Lily", " the cat sat")
+    assert json.loads(output.read_text(encoding="utf-8")) == json.loads(expected.to_json())
 
 
 def test_contribute_lists_tokens_on_request(language_model: str, story: Path, tmp_path: Path) -> None:
@@ -229,6 +248,7 @@ def test_contribute_lists_tokens_on_request(language_model: str, story: Path, tm
         (["--context", "latin.txt"], ["latin.txt is not UTF-8", "byte 3"]),
         (["--summary", " "], ["summary is blank"]),
         (["--score", "beauty"], ["beauty", "sum", "energy"]),
+        (["--method", "beauty"], ["'beauty'", "ultra", "rollout"]),
         (["--top", "0"], ["--top"]),
         (["--model", "scenes-vit"], ["'scenes-vit' has no tokenizer"]),
         (["--model", "facts_lama"], ["unknown model 'facts_lama'"]),

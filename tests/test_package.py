@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib import metadata, resources
 
-CORE = {"torch", "captum", "numpy", "tqdm", "matplotlib", "safetensors", "typer", "pillow", "jinja2"}
+CORE = {"torch", "captum", "lazy_loader", "numpy", "tqdm", "matplotlib", "safetensors", "typer", "pillow", "jinja2"}
 
 LIGHT = ("captum_ultra", "captum_ultra.cli", "captum_ultra.models.loader")
 HEAVY = ("timm", "transformers", "open_clip", "torchvision", "transformer_lens", "scipy", "sklearn", "pandas")
@@ -64,6 +64,6 @@ def test_extras_are_declared() -> None:
 
 def test_types_and_weights_are_shipped() -> None:
     package = resources.files("captum_ultra")
-    assert package.joinpath("py.typed").is_file()
+    assert package.joinpath("py.typed").is_file() and package.joinpath("__init__.pyi").is_file()
     for file in ("scenes_vit.safetensors", "facts_llama/model.safetensors", "facts_llama/tokenizer.json"):
         assert package.joinpath("models", "weights", *file.split("/")).is_file()

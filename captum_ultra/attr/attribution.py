@@ -25,7 +25,7 @@ from captum_ultra.errors import UnsupportedModelError, warn_caller
 
 __all__ = ["DEFAULT_SCORE", "TokenAttribution", "attribute_all"]
 
-DEFAULT_SCORE = "sum"
+DEFAULT_SCORE = "energy"
 
 
 class TokenAttribution(GradientAttribution):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["Score", "app"]
+__all__ = ["LatentScore", "Method", "Score", "app"]
 
 _BAD_INPUT = 2
 # What click raises for a wrong option; typer carries click inside itself or beside, by version.
@@ -20,6 +20,15 @@ class Score(str, Enum):
 
     sum = "sum"
     energy = "energy"
+
+
+Method = Annotated[
+    str, typer.Option(help="By which method: ultra, residual, rollout, ...; an unknown name is answered with all.")
+]
+"""The option that names a method of latent tokens."""
+LatentScore = Annotated[
+    Score | None, typer.Option(help="Scalar of the latent that is explained; the package's default if not given.")
+]
 
 
 class OneLineErrors(TyperGroup):

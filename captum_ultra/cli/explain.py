@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from captum_ultra.cli.application import Score, app
+from captum_ultra.cli.application import LatentScore, Method, app
 
 
 @app.command()
@@ -18,7 +18,8 @@ def explain(
     ],
     model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "scenes-vit",
     layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
-    score: Annotated[Score, typer.Option(help="Scalar of the latent that is explained.")] = Score.sum,
+    method: Method = "ultra",
+    score: LatentScore = None,
     blocks: Annotated[
         str | None, typer.Option(help="Name of the list of blocks, e.g. encoder.layers, if it is not found.")
     ] = None,
@@ -33,24 +34,29 @@ def explain(
     ] = Path("out.png"),
 ) -> None:
     """Explain one token of a picture and write a figure, or the map itself."""
+    from captum_ultra.attr.attribution import DEFAULT_SCORE
     from captum_ultra.insights.explain import explain_image, read_image
     from captum_ultra.insights.figures import check_suffix, save_figure
+    from captum_ultra.insights.titles import method_title
     from captum_ultra.models.loader import load_model
 
     # Whatever can be wrong without the model is found before the model is loaded.
-    wanted = _parse_token(token)
+    wanted, scalar = _parse_token(token), DEFAULT_SCORE if score is None else score.value
+    explained = method_title(method, scalar)
     numbers = output.suffix.lower() == ".npz"
     if not numbers:
         check_suffix(output)
     picture = read_image(image)
 
     loaded = load_model(model, pretrained=not random_weights)
-    found = explain_image(loaded, picture, wanted, layer, score=score.value, blocks=blocks, interpolation=interpolation)
+    found = explain_image(
+        loaded, picture, wanted, layer, method=method, score=scalar, blocks=blocks, interpolation=interpolation
+    )
     if numbers:
         found.save_npz(output)
     else:
         save_figure(found.figure(), output)
-    typer.echo(f"token {wanted} of {image.name}, {model}, layer {layer}, score {score.value}: {output}")
+    typer.echo(f"token {wanted} of {image.name}, {model}, layer {layer}, {explained}: {output}")
 
 
 def _parse_token(text: str) -> int | tuple[int, int]:

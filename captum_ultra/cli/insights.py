@@ -21,10 +21,14 @@ def insights(
         typer.Option(help="A model's name; give it again for models side by side. [scenes-vit, or facts-llama]"),
     ] = None,
     layers: Annotated[str, typer.Option(help="Blocks passed, e.g. 3,6,-1; all when empty.")] = "",
-    score: Annotated[
-        list[Score] | None, typer.Option(help="What the page offers; give it again for several. [sum, energy]")
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="What the page offers: ultra, residual, ...; give it again for several. [ultra]"),
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Show the scores side by side.")] = False,
+    score: Annotated[
+        list[Score] | None, typer.Option(help="Explained by each method; give it again for several. [sum, energy]")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Show the methods and scores side by side.")] = False,
     separator: Annotated[str, typer.Option(help="Between context and summary; \\n is a line break.")] = "\\nTL;DR:",
     segmentation: Annotated[
         bool, typer.Option("--segmentation/--no-segmentation", help="Let the reader cut the tree of the maps.")
@@ -44,9 +48,9 @@ def insights(
     # Whatever can be wrong without the model is found before the model is loaded.
     check_page(output)
     numbers = _numbers(layers)
-    scores = [each.value for each in score or list(Score)]
-    if compare and len(scores) < 2:
-        raise ValueError("--compare needs two scores; leave --score out, or give it twice")
+    methods = _methods(method or ["ultra"], [each.value for each in score or list(Score)])
+    if compare and len(methods) < 2:
+        raise ValueError("--compare needs two methods or scores; leave --score out, or give one of both twice")
     given, kind = _read(inputs)
     names = list(dict.fromkeys(model or ["scenes-vit" if kind == "image" else "facts-llama"]))
 
@@ -58,10 +62,20 @@ def insights(
         if kind not in loaded.kind:
             raise ValueError(f"{name!r} reads {loaded.kind}, and {inputs[0].name} is of the kind {kind}")
     explore(
-        models, given, numbers, methods=scores, compare=scores if compare else None, segmentation=segmentation,
-        separator=separator.replace("\\n", "\n"), blocks=blocks, title=title or inputs[0].name, show_progress=True,
+        models, given, numbers, methods=methods, compare=list(methods) if compare else None,
+        segmentation=segmentation, separator=separator.replace("\\n", "\n"), blocks=blocks,
+        title=title or inputs[0].name, show_progress=True,
     ).save(output)  # fmt: skip
     typer.echo(f"{', '.join(path.name for path in inputs)}, {', '.join(names)}: {output}")
+
+
+def _methods(names: list[str], scores: list[str]) -> dict[str, Any]:
+    """Every method with every score; once where the score plays no part."""
+    from captum_ultra.attr.methods import find_method
+    from captum_ultra.insights.explorer import named_methods
+
+    of = {name: scores if find_method(name).needs_class else scores[:1] for name in names}
+    return named_methods([(name, score) for name in names for score in of[name]])
 
 
 def _numbers(text: str) -> list[int] | None:

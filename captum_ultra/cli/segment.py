@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from captum_ultra.cli.application import Score, app
+from captum_ultra.cli.application import Method, Score, app
 
 _INCOMPLETE = 1
 
@@ -18,6 +18,7 @@ def segment(
     images: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.", show_default=False)],
     model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "scenes-vit",
     layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
+    method: Method = "ultra",
     score: Annotated[Score, typer.Option(help="Scalar of the latents that are explained.")] = Score.sum,
     k: Annotated[int | None, typer.Option("--k", help="Number of clusters of every picture.", min=1)] = None,
     threshold: Annotated[
@@ -35,11 +36,13 @@ def segment(
 ) -> None:
     """Segment pictures by their tokens' explanations; write labels, overlays and a page that shows them."""
     from captum_ultra.insights.segment_folder import find_pictures, segment_folder
+    from captum_ultra.insights.titles import method_title
     from captum_ultra.models.loader import load_model
     from captum_ultra.segmentation import LatentTokenSegmenter, SegmentationRule
     from captum_ultra.segmentation.cutting import Cut
 
     # Whatever can be wrong without the model is found before the model is loaded.
+    explained = method_title(method, score.value)
     cut, rule = Cut.parse(k, threshold), SegmentationRule(smooth=smooth)
     pictures = find_pictures(images, leave_out=output)
     if output.exists() and not output.is_dir():
@@ -47,9 +50,10 @@ def segment(
 
     loaded = load_model(model, pretrained=not random_weights)
     segmenter = LatentTokenSegmenter(
-        loaded.model, layer, score.value, k, cut.threshold or 0.0, rule=rule, landmarks=landmarks, blocks=blocks
-    )
-    summary = f"{model}, layer {layer}, score {score.value}, {cut}"
+        loaded.model, layer, score.value, k, cut.threshold or 0.0, rule=rule, landmarks=landmarks, method=method,
+        blocks=blocks,
+    )  # fmt: skip
+    summary = f"{model}, layer {layer}, {explained}, {cut}"
     outcome = segment_folder(loaded, segmenter, pictures, output, summary, report=_report, show_progress=None)
     typer.echo(f"{summary}: {len(outcome.entries)} of {len(pictures)} pictures segmented. See {outcome.page}")
     if outcome.failed:

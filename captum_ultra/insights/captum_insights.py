@@ -81,7 +81,7 @@ class _InsightsMethod:
             arguments: of the method's form.
         """
         data = inputs if isinstance(inputs, tuple) else (inputs,)
-        chosen: dict[str, Any] = {**self.form.fixed, **self.form.parse(arguments)}
+        chosen = self.form.parse(arguments)
         if self.form.explains == "class":
             chosen["target"] = None if target is None else int(target)
         # The page draws three channels; a map [1, 1, H, W] makes it fail.

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from captum_ultra.adapters import Blocks, ModelViews
 from captum_ultra.adapters.class_scores import Head, class_scores
-from captum_ultra.attr.attribution import TokenAttribution
-from captum_ultra.attr.questions import choose_classes
+from captum_ultra.attr.attribution import attribute_all
 from captum_ultra.attr.inputs import checked_inputs
-from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import find_methods, method_class
+from captum_ultra.attr.presentation import min_max
+from captum_ultra.attr.questions import choose_classes
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 from captum_ultra.models.class_names import class_names, class_number
 from captum_ultra.models.loader import LoadedModel
 from captum_ultra.relevance import explaining
@@ -43,7 +43,8 @@ class Comparison:
     Attributes:
         pictures: what the model saw, [B, H, W, 3] in 0..1.
         maps: [B, M, H, W] as the methods give them, NaN where a method refused the model.
-        milliseconds: [B, M], how long each map took on its own; NaN where there is none.
+        milliseconds: [B, M], how long each map took, with the runs of the model that no method before it needed; NaN
+            where there is none.
         methods: M short names, as in :data:`captum_ultra.attr.methods.METHODS`.
         targets: [B], the explained classes; -1 throughout for a model without classes.
         predicted: [B], the predicted classes, likewise.
@@ -115,9 +116,10 @@ def compare(
     blocks: Blocks | None = None, head: Head | None = None, names: Sequence[str] = (),
     show_progress: bool | None = False,
 ) -> Comparison:  # fmt: skip
-    """Explain a class by several methods.
+    """Explain a class by several methods, from one run of the model for each kind of run that they share.
 
-    Every method runs once on the first image before its time is taken: what happens only once is not counted.
+    A method's time includes a run that it was the first to need: those behind it have less to do. All methods explain
+    the first image once before times are taken: what happens only once is not counted.
 
     Args:
         model: a classifier, or one that :func:`captum_ultra.models.loader.load_model` loaded, whose normalisation and
@@ -157,22 +159,26 @@ def compare(
     classes = class_names(loaded)
     wanted = class_number(target, classes) if isinstance(target, str) else target
     logits = _logits(loaded.model, images, blocks, head, needed=target is not None)
-    targets = None if logits is None else choose_classes(wanted, logits)
+    targets = None if logits is None else _one_each(choose_classes(wanted, logits))
 
     maps = np.full((len(images), len(chosen), *images.shape[2:]), np.nan, dtype=np.float32)
     milliseconds = np.full((len(images), len(chosen)), np.nan)
     refused: dict[str, str] = {}
-    explained = [(image, targets if targets is None else targets[[row]]) for row, image in enumerate(images.split(1))]
-    bar = tqdm(chosen, "methods", disable=None if show_progress is None else not show_progress)
-    for column, name in enumerate(bar):
-        explain = method_class(name)(loaded.model, blocks, head=head)
-        try:
-            _explain(explain, *explained[0])
-            for row, each in enumerate(explained):
-                maps[row, column], milliseconds[row, column] = _timed(explain, *each)
-        except (UnsupportedModelError, ValueError) as error:  # the arguments are right: the method cannot do this model
-            refused[name] = " ".join(str(error).split())
-            maps[:, column] = milliseconds[:, column] = np.nan
+    explain = {name: method_class(name)(loaded.model, blocks, head=head) for name in chosen}
+    rounds = (0, *range(len(images)))  # the first image twice
+    for row in tqdm(rounds, "images", disable=None if show_progress is None else not show_progress):
+        one = slice(row, row + 1)
+        start = time.perf_counter()
+        found = attribute_all(explain, images[one], None if targets is None else targets[one])
+        for column, (name, each) in enumerate(found):
+            if isinstance(each, Exception):  # the arguments are right: the method cannot do this model
+                refused[name] = " ".join(str(each).split())
+            else:
+                maps[row, column] = each[0, 0].float().cpu().numpy()  # on the CPU: an accelerator has finished
+                milliseconds[row, column] = 1e3 * (time.perf_counter() - start)
+            start = time.perf_counter()
+    columns = [chosen.index(name) for name in refused]
+    maps[:, columns] = milliseconds[:, columns] = np.nan
     if len(refused) == len(chosen):
         first, reason = next(iter(refused.items()))
         raise UnsupportedModelError(f"{loaded.name} is explained by none of {', '.join(chosen)}; {first}: {reason}")
@@ -197,16 +203,10 @@ def _logits(model: nn.Module, images: Tensor, blocks: Blocks | None, head: Head 
     return torch.cat(found)
 
 
-def _explain(method: ClassAttribution, image: Tensor, target: Tensor | None) -> Tensor:
-    maps: Tensor = method.attribute(image, target=target)
-    return maps
-
-
-def _timed(method: ClassAttribution, image: Tensor, target: Tensor | None) -> tuple[NDArray[np.float32], float]:
-    """The map [H, W] of an image [1, C, H, W], and the milliseconds until it is there."""
-    start = time.perf_counter()
-    found = _explain(method, image, target)[0, 0].float().cpu().numpy()  # on the CPU: an accelerator has finished
-    return found, 1e3 * (time.perf_counter() - start)
+def _one_each(classes: Tensor) -> Tensor:
+    if classes.shape[1] != 1:
+        raise ValueError(f"target: {classes.shape[1]} classes an image were given; one an image is compared")
+    return classes[:, 0]
 
 
 def _pictures(model: nn.Module | LoadedModel, images: Tensor) -> NDArray[np.float32]:

@@ -1,16 +1,31 @@
-"""The sheet on which explanations of a class are compared."""
+"""The sheets on which methods are compared: explanations of a class, and of tokens."""
 
 from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from captum_ultra.insights.panels import FONT, ColorScale, draw_map, draw_scene, panels, shown_colors, styled
+from captum_ultra.insights.panels import (
+    FONT,
+    ColorScale,
+    Patch,
+    annotate,
+    as_array,
+    as_picture,
+    draw_map,
+    draw_scene,
+    outline,
+    panels,
+    shown_colors,
+    styled,
+)
+from captum_ultra.insights.titles import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,22 +33,7 @@ if TYPE_CHECKING:
 
     from captum_ultra.insights.compare import Comparison
 
-__all__ = ["TITLES", "comparison_figure", "scaled"]
-
-TITLES = {
-    "raw_attention": "raw attention",
-    "rollout": "rollout",
-    "gae": "GAE",
-    "grad_cam": "Grad-CAM",
-    "attcat": "AttCAT",
-    "legrad": "LeGrad",
-    "token_tm": "TokenTM",
-    "conservative_lrp": "conservative LRP",
-    "lrp": "LRP",
-    "partial_lrp": "partial LRP",
-    "transformer_attribution": "Transformer Attr.",
-}
-"""What the methods are called above their maps."""
+__all__ = ["TITLES", "comparison_figure", "scaled", "token_methods_figure"]
 
 _WRAPPED = 6  # panels in a row of a sheet of one image
 _SIDE = 1.3
@@ -53,7 +53,7 @@ class _Bar:
 
 _BARS = (
     _Bar(_UNSIGNED, {0.0: "lowest", 1.0: "highest of the map"}),
-    _Bar(_SIGNED, {-1.0: "against", 0.0: "0", 1.0: "for the class"}),
+    _Bar(_SIGNED, {-1.0: "against", 0.0: "0", 1.0: "for"}),
 )
 
 
@@ -93,10 +93,55 @@ def comparison_figure(found: Comparison) -> Figure:
                 panel.set_title(TITLES.get(found.methods[method], found.methods[method]))
     for panel in axes.flat[1 + methods :] if count == 1 else ():
         panel.set_axis_off()
-    shown = [signed[method] for method, name in enumerate(found.methods) if name not in found.refused]
-    bars = [bar for bar in _BARS if (bar.scale is _SIGNED) in shown]
-    for bar, under in zip(bars, np.array_split(axes[-1], len(bars)), strict=True):
-        _draw_bar(figure, under, bar)
+    _draw_bars(figure, axes[-1], [signed[at] for at, name in enumerate(found.methods) if name not in found.refused])
+    return figure
+
+
+@styled
+def token_methods_figure(
+    image: ArrayLike, tokens: Sequence[Patch], maps: ArrayLike, titles: Sequence[str], *, grid: tuple[int, int],
+    names: Sequence[str], notes: Sequence[Sequence[str]], caption: str = "",
+) -> Figure:  # fmt: skip
+    """Tokens (rows) over methods (columns); the first column shows the scene and the token. Scales as above.
+
+    Args:
+        image: what the model saw, [H, W, 3] or [H, W], values in 0..1.
+        tokens: T patches, (row, col).
+        maps: [T, M, h, w], of any size; drawn over the whole image.
+        titles: one a method.
+        grid: (rows, cols) of the patch grid.
+        names: one a token, written at the left, e.g. the object under it.
+        notes: one a map, T lists of M, written into the map's corner, e.g. an AUC.
+        caption: written below the scene.
+
+    Returns:
+        A figure; ``save_figure`` writes it.
+
+    Example:
+        >>> maps = np.random.rand(1, 2, 8, 8)
+        >>> figure = token_methods_figure(
+        ...     np.zeros((32, 32, 3)), [(1, 2)], maps, ["ULTra", "rollout"], grid=(8, 8), names=["disk"],
+        ...     notes=[["0.99", "0.98"]],
+        ... )
+        >>> [axes.get_title() for axes in figure.axes[:3]]
+        ['scene', 'ULTra', 'rollout']
+    """
+    picture, heat = as_picture(image), as_array(maps, "maps")
+    signed = _signed(heat)
+    figure, axes = panels(len(tokens), 1 + len(titles), _SIDE, picture)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width - 1, height + 0.3)
+    for panel, title in zip(axes[0], ["scene", *titles], strict=True):
+        panel.set_title(title)
+    for line, token, name, values, texts in zip(axes, tokens, names, heat, notes, strict=True):
+        draw_scene(line[0], picture, token, grid)
+        line[0].set_ylabel(f"{name}\ntoken ({token[0]}, {token[1]})")
+        for panel, each, sign, note in zip(line[1:], values, signed, texts, strict=True):
+            draw_map(panel, picture, scaled(each, sign), _SIGNED if sign else _UNSIGNED)
+            outline(panel, picture, token, grid)
+            annotate(panel, note)
+    axes[-1, 0].set_xlabel(caption, loc="left")
+    _draw_bars(figure, axes[-1], signed)
     return figure
 
 
@@ -163,6 +208,13 @@ def _draw_method(axes: Axes, found: Comparison, image: int, method: int, signed:
         axes, picture.astype(np.float64), scaled(found.maps[image, method], signed), _SIGNED if signed else _UNSIGNED
     )
     axes.set_xlabel(_milliseconds(found.milliseconds[image, method]))
+
+
+def _draw_bars(figure: Figure, panels_above: NDArray[Any], signed: list[bool]) -> None:
+    """A horizontal colour bar for each kind of map that there is."""
+    bars = [bar for bar in _BARS if (bar.scale is _SIGNED) in signed]
+    for bar, under in zip(bars, np.array_split(panels_above, len(bars)), strict=True):
+        _draw_bar(figure, under, bar)
 
 
 def _draw_bar(figure: Figure, under: NDArray[Any], bar: _Bar) -> None:

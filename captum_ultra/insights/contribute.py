@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.result import Contribution
 from captum_ultra.attr.contribution.token_contribution import TokenContribution
 from captum_ultra.insights.figures import check_suffix
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 from captum_ultra.models.loader import LoadedModel
 
 __all__ = ["check_output", "contribution_of", "read_text", "save_contribution"]
 
 
 def contribution_of(
-    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, score: str, position: str = "token"
-) -> Contribution:
+    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, method: str = "residual",
+    score: str = DEFAULT_SCORE, position: str = "prediction",
+) -> Contribution:  # fmt: skip
     """What the tokens of a context contributed to its summary; see :meth:`TokenContribution.attribute`.
 
     Args:
@@ -25,6 +27,7 @@ def contribution_of(
         summary: what rests on it.
         separator: stands between them.
         layer: number of blocks passed, negative from the end.
+        method: a name that :func:`captum_ultra.attr.methods.find_method` knows.
         score: "sum" or "energy".
         position: "token" or "prediction".
 
@@ -33,7 +36,7 @@ def contribution_of(
 
     Example:
         >>> from torch import nn
-        >>> contribution_of(LoadedModel(nn.Identity(), "eyes"), "a", "b", separator="", layer=-1, score="sum")
+        >>> contribution_of(LoadedModel(nn.Identity(), "eyes"), "a", "b", separator="", layer=-1)
         Traceback (most recent call last):
         ...
         ValueError: 'eyes' has no tokenizer, it does not read text; ...
@@ -42,8 +45,8 @@ def contribution_of(
         raise ValueError(
             f"{loaded.name!r} has no tokenizer, it does not read text; name a language model, such as hf:gpt2"
         )
-    method = TokenContribution(loaded.model, loaded.tokenizer)
-    found = method.attribute(context, summary, separator=separator, layer=layer, score=score, position=position)
+    explain = TokenContribution(loaded.model, loaded.tokenizer, method=method)
+    found = explain.attribute(context, summary, separator=separator, layer=layer, score=score, position=position)
     assert isinstance(found, Contribution)
     return found
 

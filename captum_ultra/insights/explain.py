@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.latent_token import LatentTokenAttribution
+from captum_ultra.attr.methods import find_method
 from captum_ultra.insights.figures import explain_figure
-from captum_ultra.insights.files import written_whole
+from captum_ultra.insights.titles import method_title
+from captum_ultra.io import written_whole
 from captum_ultra.models.loader import LoadedModel
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Explanation:
         grid: (rows, cols) of the patches.
         token: the explained token, an index or a (row, col) patch.
         layer: number of blocks passed, as asked for.
+        method: by which the map was made.
         score: the scalar of the latent that was explained.
         model: the model's name.
     """
@@ -41,6 +45,7 @@ class Explanation:
     grid: tuple[int, int]
     token: int | tuple[int, int]
     layer: int
+    method: str
     score: str
     model: str
 
@@ -54,12 +59,12 @@ class Explanation:
             token=patch,
             grid=self.grid,
             title=f"token {self.token}",
-            titles=[f"{where}, score {self.score}"],
+            titles=[f"{where}, {method_title(self.method, self.score)}"],
             caption=self.model,
         )
 
     def save_npz(self, path: Path) -> None:
-        """Write map, picture, grid, token, layer, score and model; `numpy.load` reads them."""
+        """Write map, picture, grid, token, layer, method, score and model; `numpy.load` reads them."""
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
         with written_whole(path) as unfinished:
             np.savez_compressed(unfinished, **arrays)
@@ -71,7 +76,8 @@ def explain_image(
     token: int | tuple[int, int],
     layer: int,
     *,
-    score: str = "sum",
+    method: str = "ultra",
+    score: str = DEFAULT_SCORE,
     blocks: str | None = None,
     interpolation: str = "bilinear",
 ) -> Explanation:
@@ -82,6 +88,7 @@ def explain_image(
         image: of any size; the model's own preprocessing scales and crops it.
         token: index of a token, 0 the first that the model sees, or a (row, col) patch.
         layer: number of blocks passed, negative from the end.
+        method: a name that :func:`captum_ultra.attr.methods.find_method` knows.
         score: "sum" or "energy".
         blocks: name of the model's list of blocks, when it is not found automatically.
         interpolation: how the map is enlarged; bilinear does not undershoot beside a peak.
@@ -93,9 +100,9 @@ def explain_image(
     if loaded.preprocess is None:
         raise ValueError(f"{loaded.name!r} reads {loaded.kind}, not images; from Python, attribute() takes ids.")
     inputs = loaded.preprocess(image)
-    explain = LatentTokenAttribution(loaded.model, blocks=blocks)
+    explain = find_method(method)(loaded.model, blocks)
     relevance = explain.attribute(inputs, token=token, layer=layer, score=score, interpolation=interpolation)
-    grid = explain.token_layout(inputs).grid
+    grid = LatentTokenAttribution(loaded.model, blocks).token_layout(inputs).grid
     assert grid is not None  # or there would be no map
     return Explanation(
         picture=loaded.picture(inputs)[0].numpy(),
@@ -103,6 +110,7 @@ def explain_image(
         grid=grid,
         token=token,
         layer=layer,
+        method=method,
         score=score,
         model=loaded.name,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from captum_ultra.insights.files import written_whole
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.insights.panels import (
     ColorScale,
     Patch,
@@ -26,6 +26,7 @@ from captum_ultra.insights.panels import (
     panels,
     styled,
 )
+from captum_ultra.io import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +101,7 @@ def token_layers_figure(
     layers: Sequence[int],
     *,
     grid: tuple[int, int],
-    score: str = "sum",
+    score: str = DEFAULT_SCORE,
     names: Sequence[str] | None = None,
     notes: Sequence[Sequence[str]] | None = None,
     percentile: float = 99.0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from captum_ultra.attr.attribution import DEFAULT_SCORE, TokenAttribution
 from captum_ultra.attr.latent_token import LatentTokenAttribution
+from captum_ultra.attr.methods import METHODS, method_class
+from captum_ultra.attr.methods.generic_attention import GenericAttention
 
 __all__ = ["Choice", "MethodForm", "Number", "Parameter", "TokenText", "method_forms", "parse_token"]
 
@@ -95,14 +97,12 @@ class MethodForm:
         create: from a model to the method.
         explains: "token" if a latent token is explained, "class" if a class is.
         parameters: names of keyword arguments of ``attribute``, and what they may be.
-        fixed: keyword arguments that a view always gives.
     """
 
     name: str
     create: Callable[[Any], Any]
     explains: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments of ``attribute``: what was given, checked, and defaults for the rest.
@@ -148,32 +148,37 @@ def parse_token(given: Any) -> int | tuple[int, int]:
 
 
 def method_forms() -> dict[str, MethodForm]:
-    """All methods of the family by name: latent tokens first, then the explanations of a class.
+    """All methods of the family by name: those of latent tokens first, then the explanations of a class.
 
     Example:
-        >>> next(iter(method_forms()))
-        'LatentTokenAttribution'
+        >>> list(method_forms())[:3]
+        ['LatentTokenAttribution', 'RawAttention (token)', 'AttentionRollout (token)']
     """
-    from captum_ultra.attr.methods import METHODS, method_class
+    methods = [method_class(name) for name in METHODS]
+    forms = [
+        _token_form("LatentTokenAttribution", LatentTokenAttribution),
+        # Of a latent token GAE is ULTra, which is there already.
+        *(_token_form(f"{each.__name__} (token)", each) for each in methods if each is not GenericAttention),
+        *map(_class_form, methods),
+    ]
+    return {form.name: form for form in forms}
 
-    # Bilinear: bicubic enlargement falls below zero beside peaks, which a view of absolute values shows as relevance.
-    latent = MethodForm(
-        "LatentTokenAttribution", LatentTokenAttribution, "token",
-        {"token": TokenText("0"), "layer": Number(-1), "score": Choice("sum", ("sum", "energy"))},
-        {"interpolation": "bilinear"},
-    )  # fmt: skip
-    return {latent.name: latent} | {form.name: form for form in map(_class_form, map(method_class, METHODS))}
+
+def _token_form(name: str, method: type[TokenAttribution]) -> MethodForm:
+    """The form of an explanation of a latent token: which one, after which block, and by which scalar."""
+    parameters: dict[str, Parameter] = {"token": TokenText("0"), "layer": Number(-1)}
+    if method.needs_class:
+        parameters["score"] = Choice(DEFAULT_SCORE, ("sum", "energy"))
+    return MethodForm(name, method, "token", parameters)
 
 
-def _class_form(method: type) -> MethodForm:
+def _class_form(method: type[TokenAttribution]) -> MethodForm:
     """The form of an explanation of a class: which block it starts from, and which scalar is explained."""
-    from captum_ultra.attr.questions import CLASS_SCORES
-
     parameters: dict[str, Parameter] = {}
-    start = inspect.signature(method.attribute).parameters.get("start_layer")  # type: ignore[attr-defined]
-    if start is not None:
+    choices = method.choices()
+    if hasattr(choices, "start_layer"):
         # Where the method chooses by the depth of the model, it is 1 for all but models of one block.
-        parameters["start_layer"] = Number(1 if start.default is None else start.default)
-    if method.needs_class:  # type: ignore[attr-defined]
-        parameters["class_score"] = Choice(method.default_score, CLASS_SCORES)  # type: ignore[attr-defined]
+        parameters["start_layer"] = Number(1 if choices.start_layer is None else choices.start_layer)
+    if method.needs_class and len(method.class_scores) > 1:
+        parameters["class_score"] = Choice(method.default_class_score, method.class_scores)
     return MethodForm(method.__name__, method, "class", parameters)

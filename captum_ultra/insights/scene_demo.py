@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_ultra.attr.latent_token import LatentTokenAttribution
+from captum_ultra.attr.attribution import DEFAULT_SCORE
+from captum_ultra.attr.methods import find_method
 from captum_ultra.data.scenes import Scene
 from captum_ultra.experiments.auc import roc_auc
+from captum_ultra.insights.comparison_figure import token_methods_figure
 from captum_ultra.insights.explain import patch_grid
 from captum_ultra.insights.figures import token_layers_figure
+from captum_ultra.insights.titles import method_title
 from captum_ultra.models.vit import VisionTransformer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SceneExplanation", "explain_scene", "object_patches"]
+__all__ = ["SceneExplanation", "explain_scene", "methods_figure", "object_patches"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class SceneExplanation:
         layers: L numbers of blocks passed.
         maps: [T, L, H, W], at the size of the image.
         auc: [T, L], area under the ROC curve of a map's pixels against the mask of the object.
+        method: by which the maps were made.
         score: the scalar of the latent that was explained.
     """
 
@@ -44,7 +49,13 @@ class SceneExplanation:
     layers: list[int]
     maps: Tensor
     auc: Tensor
+    method: str
     score: str
+
+    @property
+    def title(self) -> str:
+        """The method, and the score that it explains if there is one."""
+        return method_title(self.method, self.score)
 
     @property
     def names(self) -> list[str]:
@@ -65,14 +76,34 @@ class SceneExplanation:
         )
 
 
-def explain_scene(model: VisionTransformer, scene: Scene, *, score: str = "sum", tokens: int = 4) -> SceneExplanation:
+def methods_figure(found: Sequence[SceneExplanation]) -> Figure:
+    """The same tokens by several methods, at the last of their layers, the AUC in the corner of every map."""
+    first = found[0]
+    return token_methods_figure(
+        first.scene.image.permute(1, 2, 0).numpy(),
+        first.tokens,
+        torch.stack([each.maps[:, -1] for each in found], dim=1).numpy(),
+        [each.title.replace(", ", "\n") for each in found],
+        grid=first.grid,
+        names=first.names,
+        notes=[[f"{each.auc[token, -1]:.3f}" for each in found] for token in range(len(first.tokens))],
+        caption=f"layer {first.layers[-1]}, ROC-AUC in the corners",
+    )
+
+
+def explain_scene(
+    model: VisionTransformer, scene: Scene, *, method: str = "ultra", score: str = DEFAULT_SCORE, tokens: int = 4,
+    layers: Sequence[int] | None = None,
+) -> SceneExplanation:  # fmt: skip
     """Explain the innermost token of every large object, after each block.
 
     Args:
         model: takes images of the scene's size.
         scene: see `captum_ultra.data.scenes`.
+        method: a name that :func:`captum_ultra.attr.methods.find_method` knows.
         score: "sum" or "energy".
         tokens: at most so many, of the largest objects.
+        layers: numbers of blocks passed; 1 to all when None.
 
     Returns:
         The maps, and their AUC against the masks.
@@ -90,17 +121,12 @@ def explain_scene(model: VisionTransformer, scene: Scene, *, score: str = "sum",
     grid = patch_grid(side * side, *inputs.shape[-2:])
     objects, patches = object_patches(scene, grid, tokens)
     indices = [model.num_prefix_tokens + row * grid[1] + column for row, column in patches]
-    explain = LatentTokenAttribution(model)
-    layers = list(range(1, len(model.blocks) + 1))
-    # Bilinear: bicubic enlargement undershoots beside the peaks, which puts an object's own pixels last.
-    maps = [
-        explain.attribute(inputs, token=indices, layer=layer, score=score, interpolation="bilinear")[0]
-        for layer in layers
-    ]
-    stacked = torch.stack(maps, dim=1).detach()
+    layers = list(layers or range(1, len(model.blocks) + 1))
+    maps = find_method(method)(model).attribute(inputs, token=indices, layer=layers, score=score)
+    stacked = torch.stack([each[0] for each in maps], dim=1)
     masks = torch.stack([scene.instances == number for number in objects])
     auc = roc_auc(stacked.flatten(2), masks.flatten(1)[:, None].expand(-1, len(layers), -1))
-    return SceneExplanation(scene, grid, objects, patches, layers, stacked, auc, score)
+    return SceneExplanation(scene, grid, objects, patches, layers, stacked, auc, method, score)
 
 
 def object_patches(scene: Scene, grid: tuple[int, int], most: int) -> tuple[list[int], list[tuple[int, int]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 
 __all__ = ["Entry", "write_page"]
 

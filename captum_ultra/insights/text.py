@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_ultra.insights.panels import ColorScale, styled
+from captum_ultra.insights.titles import method_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +72,7 @@ class TextView:
         targets: segments of the target text; of scattered targets, what lies between is left out.
         scores: of all source segments, the sum over their tokens; 0 for those without.
         rows: [targets with tokens, source segments], the mean over the tokens of a target segment.
+        signed: whether some relevance is clearly negative.
     """
 
     def __init__(self, found: SpanContribution) -> None:
@@ -89,6 +91,7 @@ class TextView:
         self.scores = gathered(found.scores.double().numpy())
         matrix = found.matrix.double().numpy()
         self.rows = np.stack([gathered(matrix[tokens].mean(axis=0)) for tokens in of_target])
+        self.signed = _is_signed(matrix)
         sink = None if found.sink is None else found.sink.double().numpy()
         self.sinks = None if sink is None else [float(sink[tokens].mean()) for tokens in of_target]
 
@@ -96,7 +99,8 @@ class TextView:
     def heading(self) -> str:
         found = self.found
         latents = "" if found.position == "token" else ", latents before the targets"
-        return f"{found.model}, layer {found.layer}, score {found.score}, {found.reduce} over targets{latents}"
+        by = method_title(found.method, found.score)
+        return f"{found.model}, layer {found.layer}, {by}, {found.reduce} over targets{latents}"
 
     @property
     def sink_note(self) -> str:
@@ -104,15 +108,17 @@ class TextView:
         if self.found.sink is None:
             return ""
         received, rest = float(self.found.sink.mean()), float(self.found.matrix.sum(dim=1).mean())
-        share = received / (received + rest) if received + rest > 0 else 0.0
+        of_all = "" if self.signed else f" ({received / (received + rest or 1):.1%} of what went to it and the sources)"
         return (
-            f"The first token, {self.found.sink_token}, received {received:.3g} on average ({share:.1%} of what went "
-            "to it and the sources); it is not among the scores."
+            f"The first token, {self.found.sink_token}, received {received:.3g} on average{of_all}; it is not among "
+            "the scores."
         )
 
 
 def contribution_page(found: SpanContribution) -> str:
     """A self-contained HTML page: relevance as background, one row on hover or click of a target token.
+
+    Orange counts for the targets, blue against them.
 
     Example:
         >>> from captum_ultra import TokenContribution
@@ -133,14 +139,16 @@ def contribution_page(found: SpanContribution) -> str:
         "rows": [_rounded(row) for row in view.rows],
         "highs": [_high(row) for row in view.rows],
         "sinks": view.sinks,
+        "signed": view.signed,
     }
 
-    def strength(value: float) -> float:
-        return round(0.9 * min(max(value / data["high"], 0.0), 1.0), 3)
+    def colour(value: float) -> str:
+        share = min(max(value / data["high"], -1.0), 1.0)
+        return f"rgba({'86, 180, 233' if share < 0 else '245, 124, 32'}, {round(0.9 * abs(share), 3)})"
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(PAGE).render(
-        view=view, data=data, strength=strength, separator=getattr(found, "separator", ""), names=_names(found),
+        view=view, data=data, colour=colour, separator=getattr(found, "separator", ""), names=_names(found),
         # Inside a script element no entity is decoded; what could end the element is escaped as JSON allows.
         script=json.dumps(data).replace("<", "\\u003c"),
     )  # fmt: skip
@@ -169,7 +177,7 @@ def contribution_figure(found: SpanContribution) -> Figure:
     if getattr(found, "separator", "").strip():
         lines.append(Line("separator", [Run(found.separator.strip())]))  # type: ignore[attr-defined]
     lines.append(Line(of_targets, [Run(piece.text, framed=bool(piece.tokens)) for piece in view.targets]))
-    return text_figure(lines, high, view.heading, view.sink_note)
+    return text_figure(lines, high, view.heading, view.sink_note, signed=_is_signed(view.scores))
 
 
 def _names(found: SpanContribution) -> tuple[str, str]:
@@ -186,6 +194,11 @@ def _without_gaps(pieces: list[Segment]) -> Iterator[Segment]:
             yield piece
         elif begun:
             yield Segment(piece.text if piece.text.isspace() else " … ", ())
+
+
+def _is_signed(values: NDArray[Any]) -> bool:
+    """Whether some value is clearly negative; less is rounding, or too little for a colour."""
+    return bool(values.min() < -0.01 * np.abs(values).max())
 
 
 def _high(values: NDArray[Any]) -> float:

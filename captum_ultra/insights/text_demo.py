@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.result import Contribution
 from captum_ultra.attr.contribution.token_contribution import TokenContribution
 from captum_ultra.data.facts import SEPARATOR, Document
 from captum_ultra.experiments.average_precision import average_precision
+from captum_ultra.insights.titles import method_title
 
 __all__ = ["DocumentExplanation", "explain_document"]
 
@@ -31,6 +33,11 @@ class DocumentExplanation:
     evidence: Tensor
 
     @property
+    def title(self) -> str:
+        """The method, and the score that it explains if there is one."""
+        return method_title(self.contribution.method, self.contribution.score)
+
+    @property
     def average_precision(self) -> float:
         """Of the evidence, in the ranking of the context's tokens."""
         return float(average_precision(self.contribution.scores, self.evidence))
@@ -46,9 +53,10 @@ def explain_document(
     tokenizer: Any,
     document: Document,
     *,
+    method: str = "ultra",
     layer: int = -1,
-    score: str = "sum",
-    position: str = "token",
+    score: str = DEFAULT_SCORE,
+    position: str = "prediction",
 ) -> DocumentExplanation:
     """Explain the summary of a document of facts by the tokens of its context.
 
@@ -56,9 +64,10 @@ def explain_document(
         model: a causal language model.
         tokenizer: its tokenizer.
         document: see :mod:`captum_ultra.data.facts`.
+        method: a name that :func:`captum_ultra.attr.methods.find_method` knows.
         layer: number of blocks passed, negative from the end.
         score: "sum" or "energy".
-        position: "token" or "prediction", as in :meth:`captum_ultra.TokenContribution.attribute`.
+        position: "prediction" or "token", as in :meth:`captum_ultra.TokenContribution.attribute`.
 
     Example:
         >>> from captum_ultra.data import Facts
@@ -69,7 +78,7 @@ def explain_document(
         >>> found.average_precision > found.chance
         True
     """
-    explain = TokenContribution(model, tokenizer)
+    explain = TokenContribution(model, tokenizer, method=method)
     found = explain.attribute(
         document.context, f" {document.summary}", separator=SEPARATOR, layer=layer, score=score, position=position
     )

@@ -19,6 +19,7 @@ __all__ = ["Line", "Run", "text_figure"]
 WIDTH, MARGIN, LABEL = 7.0, 0.12, 0.75  # inches
 SIZE, LEADING = 10.0, 1.75  # points, and lines
 COLORS = "Oranges"
+AGAINST = "Blues"  # below zero
 DARKEST = 0.62  # of the colour map: black text stays readable on it
 FRAME = "#8fb7d9"
 _BREAK = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
@@ -49,7 +50,7 @@ class _Placed:
     run: Run = field(repr=False)
 
 
-def text_figure(lines: Sequence[Line], high: float, title: str, note: str) -> Figure:
+def text_figure(lines: Sequence[Line], high: float, title: str, note: str, *, signed: bool = False) -> Figure:
     """Draw parts of a text below each other.
 
     Args:
@@ -57,6 +58,7 @@ def text_figure(lines: Sequence[Line], high: float, title: str, note: str) -> Fi
         high: the value that takes the strongest colour; 0 takes white.
         title: above the text.
         note: below it, may be empty.
+        signed: whether the colour bar has negative values too.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,7 +83,7 @@ def text_figure(lines: Sequence[Line], high: float, title: str, note: str) -> Fi
         for piece in pieces:
             _draw(axes, piece, LABEL + MARGIN, top, step, high)
     bottom = MARGIN + (rows + 1 + (len(placed) - 1) * 0.6) * step
-    _color_bar(figure, bottom + 0.15, height, high)
+    _color_bar(figure, bottom + 0.15, height, high, signed)
     axes.text(LABEL + MARGIN, bottom + 0.58, "\n".join(notes), va="top", fontsize=FONT, color="0.35", parse_math=False)
     return figure
 
@@ -165,21 +167,23 @@ def _draw(axes: Axes, piece: _Placed, left: float, top: float, step: float, high
 def _color(value: float, high: float) -> Any:
     from matplotlib import colormaps
 
-    strength = min(max(value / high, 0.0), 1.0)
-    red, green, blue, _ = colormaps[COLORS](DARKEST * strength)
+    strength = min(abs(value) / high, 1.0)
+    red, green, blue, _ = colormaps[COLORS if value > 0 else AGAINST](DARKEST * strength)
     # The palest colour of the map is no white, so that nothing would look like a little.
     fade = min(1.0, 8 * strength)
     return tuple(1 - fade * (1 - channel) for channel in (red, green, blue))
 
 
-def _color_bar(figure: Figure, top: float, height: float, high: float) -> None:
+def _color_bar(figure: Figure, top: float, height: float, high: float, signed: bool) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    shown = ListedColormap([_color(value / 255, 1.0) for value in range(256)])
+    low = -high if signed else 0.0
+    shown = ListedColormap([_color(low / high + (1 - low / high) * value / 255, 1.0) for value in range(256)])
     place = figure.add_axes(((LABEL + MARGIN) / WIDTH, 1 - (top + 0.11) / height, 2.4 / WIDTH, 0.11 / height))
-    bar = figure.colorbar(ScalarMappable(Normalize(0, high), shown), cax=place, orientation="horizontal")
-    bar.set_ticks([0, high / 2, high], labels=["0", f"{high / 2:.2g}", f"{high:.2g}"])
+    bar = figure.colorbar(ScalarMappable(Normalize(low, high), shown), cax=place, orientation="horizontal")
+    middle = (low + high) / 2
+    bar.set_ticks([low, middle, high], labels=[f"{low:.2g}", f"{middle:.2g}", f"{high:.2g}"])
     bar.ax.tick_params(labelsize=FONT - 1.5, width=0.6, length=2)
     bar.outline.set_linewidth(0.6)
     figure.text((LABEL + MARGIN + 2.55) / WIDTH, 1 - (top + 0.055) / height, "relevance", va="center", fontsize=FONT)

@@ -21,6 +21,8 @@ PAGE = """<!doctype html>
   .legend { display: flex; gap: .6rem; align-items: center; margin-top: 1.6rem; }
   .bar { width: 12rem; height: .8rem; border: 1px solid #ddd;
          background: linear-gradient(to right, rgba(245, 124, 32, 0), rgba(245, 124, 32, .9)); }
+  .signed { background: linear-gradient(to right, rgba(86, 180, 233, .9), rgba(86, 180, 233, 0) 50%,
+                                        rgba(245, 124, 32, 0) 50%, rgba(245, 124, 32, .9)); }
 </style>
 </head>
 <body>
@@ -30,7 +32,7 @@ PAGE = """<!doctype html>
 {%- for piece in view.sources -%}
 {%- if piece.tokens -%}
 <span class="token" data-piece="{{ loop.index0 }}" title="{{ data.scores[loop.index0] }}"
-{#- #} style="background-color: rgba(245, 124, 32, {{ strength(data.scores[loop.index0]) }})">{{ piece.text }}</span>
+{#- #} style="background-color: {{ colour(data.scores[loop.index0]) }}">{{ piece.text }}</span>
 {%- else -%}
 {{ piece.text }}
 {%- endif -%}
@@ -51,7 +53,8 @@ PAGE = """<!doctype html>
 {%- endfor -%}
 </p>
 <div class="legend">
-  <span>0</span><span class="bar"></span><span id="high">{{ "%.3g" % data.high }}</span>
+  <span id="low">{{ "%.3g" % -data.high if view.signed else 0 }}</span><span class="bar{{ " signed" if view.signed }}">
+  {#- #}</span><span id="high">{{ "%.3g" % data.high }}</span>
   <span id="shown">all targets</span>
 </div>
 {% if view.sink_note %}
@@ -72,11 +75,12 @@ function show(row) {
   const high = row === null ? data.high : data.highs[row];
   for (const token of tokens) {
     const value = values[token.dataset.piece];
-    const strength = Math.min(Math.max(value / high, 0), 1);
-    token.style.backgroundColor = `rgba(245, 124, 32, ${0.9 * strength})`;
+    const share = Math.min(Math.max(value / high, -1), 1);
+    token.style.backgroundColor = `rgba(${share < 0 ? "86, 180, 233" : "245, 124, 32"}, ${0.9 * Math.abs(share)})`;
     token.title = `${value}`;
   }
   document.getElementById("high").textContent = high.toPrecision(3);
+  if (data.signed) document.getElementById("low").textContent = (-high).toPrecision(3);
   document.getElementById("shown").textContent =
     row === null ? "all targets" : `for “${targets[row].textContent.trim()}”`;
   if (sink) sink.textContent = row === null ? sinkNote : `The first token received ${data.sinks[row].toPrecision(3)}.`;

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -90,7 +89,7 @@ def compute(
         ValueError, TypeError: for arguments that the method refuses.
         UnsupportedModelError: for models that cannot be explained faithfully.
     """
-    chosen: dict[str, Any] = {**form.fixed, **arguments}
+    chosen = dict(arguments)
     of_class = form.explains == "class"
     if of_class:
         chosen["target"] = predictions[0].index if target is None and predictions else target

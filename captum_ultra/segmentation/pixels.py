@@ -52,11 +52,13 @@ def label_pixels(
     # Enlarging is linear, so the sum of the enlarged maps is the enlarged sum.
     scaled = min_max(enlarge(sums, size, interpolation))
     # Every cluster reaches 1 somewhere, so that two may well be highest together: no rounding decides then.
-    labels = vote((scaled >= scaled.amax(0) - _DRAW).byte().argmax(0), smooth)
-    order = _by_first_pixel(labels, len(scaled))
-    rank = order.argsort()
-    labels, scaled = rank[labels], scaled[order]
-    return Regions(labels, scaled.gather(0, labels[None])[0], scaled, rank[clusters])
+    labels = (scaled >= scaled.amax(0) - _DRAW).byte().argmax(0)
+    for side in (0, smooth):  # numbered before the vote as well, whose draws the numbers decide
+        labels = vote(labels, side)
+        order = _by_first_pixel(labels, len(scaled))
+        rank = order.argsort()
+        labels, scaled, clusters = rank[labels], scaled[order], rank[clusters]
+    return Regions(labels, scaled.gather(0, labels[None])[0], scaled, clusters)
 
 
 def min_max(maps: Tensor) -> Tensor:

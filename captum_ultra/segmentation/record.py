@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 from captum_ultra.segmentation.cutting import Clusters, Cut
 from captum_ultra.segmentation.enlarging import enlarge, isometric
 from captum_ultra.segmentation.linkage import LinkageTree, cosine_distances

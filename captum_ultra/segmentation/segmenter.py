@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import Blocks, TokenLayout
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.attr.latents import LatentReader
+from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.scores import Score
 from captum_ultra.segmentation.cutting import DEFAULT_THRESHOLD, Clusters, Cut
 from captum_ultra.segmentation.landmarks import latent_landmarks
@@ -31,6 +33,9 @@ class LatentTokenSegmenter:
     and a pixel goes to the cluster whose maps are highest there (ULTra, arXiv 2411.12589,
     segmentation). The model is left exactly as it was found.
 
+    Maps of signed methods keep their negative values: tokens are alike where the same places count for them and
+    against them.
+
     Args:
         model: any vision model that :class:`~captum_ultra.LatentTokenAttribution` explains.
         layer: number of blocks passed, 1 to L, negative from the end, or a block, or its name. Layer 0
@@ -42,9 +47,11 @@ class LatentTokenSegmenter:
         rule: how maps are compared and drawn; ``size`` is the images' own when it is None.
         landmarks: explain only so many tokens of every image, and let each other token have the map of
             one whose latent is like its own: the cost falls with their share of the tokens. All if None.
+        method: by which maps are made: "ultra", "residual", or another name that
+            :func:`captum_ultra.attr.methods.find_method` knows, or a class of method.
         blocks: the name of the container of the residual blocks; found automatically when None.
-        attribution: further arguments of ``LatentTokenAttribution.attribute``, such as ``normalize``,
-            ``self_token``, ``internal_batch_size`` or ``additional_forward_args``.
+        attribution: further arguments of the method's ``attribute``, such as ``normalize``, ``self_token``,
+            ``internal_batch_size`` or ``additional_forward_args``, and the method's own choices.
 
     Raises:
         TypeError, ValueError: for arguments; before the model runs.
@@ -72,6 +79,7 @@ class LatentTokenSegmenter:
         *,
         rule: SegmentationRule | None = None,
         landmarks: int | None = None,
+        method: str | type[TokenAttribution] = "ultra",
         blocks: Blocks | None = None,
         attribution: Mapping[str, Any] | None = None,
     ) -> None:
@@ -88,7 +96,8 @@ class LatentTokenSegmenter:
         self.rule = rule or SegmentationRule()
         self._n_clusters, self._threshold = n_clusters, threshold
         self._attribution = attribution
-        self._explain = LatentTokenAttribution(model, blocks=blocks)
+        self._explain = (find_method(method) if isinstance(method, str) else method)(model, blocks)
+        self._layout_of = LatentTokenAttribution(model, blocks).token_layout
         self._read = LatentReader(model, layer, blocks)
 
     def segment(
@@ -119,7 +128,7 @@ class LatentTokenSegmenter:
             n_clusters = self._n_clusters
             threshold = self._threshold if n_clusters is None else None
         cut = Cut.parse(n_clusters, threshold)
-        layout = self._explain.token_layout(images, self._attribution.get("additional_forward_args"))
+        layout = self._layout_of(images, self._attribution.get("additional_forward_args"))
         patches = _patches(layout, images)
         landmarks = None if self.landmarks is None or self.landmarks >= len(patches) else self.landmarks
         cut.check(len(images), landmarks or len(patches))

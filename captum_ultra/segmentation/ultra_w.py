@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 
 __all__ = ["UltraW"]
 

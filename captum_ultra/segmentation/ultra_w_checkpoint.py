@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 from captum_ultra.segmentation.ultra_w import read_safetensors
 
 __all__ = ["Checkpoint", "Progress"]

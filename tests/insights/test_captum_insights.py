@@ -168,7 +168,7 @@ def test_maps_have_the_shape_of_the_input_and_the_values_of_the_method(methods: 
     arguments = {"token": "1 2", "layer": 1, "score": "sum"}
     (found,) = ours.attribute.__wrapped__(ours, (images,), additional_forward_args=None, target=torch.tensor(3),
                                           **arguments)  # fmt: skip
-    expected = LatentTokenAttribution(model).attribute(images, token=(1, 2), layer=1, interpolation="bilinear")
+    expected = LatentTokenAttribution(model).attribute(images, token=(1, 2), layer=1, score="sum")
     assert found.shape == images.shape
     torch.testing.assert_close(found.sum(1, keepdim=True), expected)
 

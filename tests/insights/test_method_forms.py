@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import captum_ultra
+from captum_ultra.attr.methods import METHODS
 from captum_ultra.insights.method_forms import Choice, MethodForm, Number, TokenText, method_forms, parse_token
 
 
@@ -48,3 +50,16 @@ def test_every_default_is_one_that_the_form_takes() -> None:
     for form in method_forms().values():
         assert form.parse({name: each.value for name, each in form.parameters.items()}) == form.parse({})
         assert form.explains in ("token", "class")
+
+
+def test_every_method_explains_a_class_and_a_token() -> None:
+    forms = method_forms()
+    assert next(iter(forms)) == "LatentTokenAttribution"
+    for name in METHODS.values():
+        token = forms["LatentTokenAttribution" if name == "GenericAttention" else f"{name} (token)"]
+        assert (forms[name].explains, token.explains) == ("class", "token")
+        assert list(token.parameters)[:2] == ["token", "layer"]
+        assert ("score" in token.parameters) == getattr(captum_ultra, name).needs_class
+    assert forms["AttentionRollout"].parameters == {"start_layer": Number(0)}
+    assert forms["TokenTM"].parameters["class_score"].value == "probability"
+    assert "class_score" not in forms["LRP"].parameters, "it shares out the logit"

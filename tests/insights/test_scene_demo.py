@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from captum_ultra import LatentTokenAttribution, ResidualLRP
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.data.scenes import render_scene
 from captum_ultra.insights.explain import patch_grid
-from captum_ultra.insights.scene_demo import explain_scene, object_patches
+from captum_ultra.insights.scene_demo import explain_scene, methods_figure, object_patches
 from captum_ultra.models.vit import VisionTransformer, ViTConfig
 
 
@@ -28,19 +32,16 @@ def test_the_largest_objects_are_chosen() -> None:
     assert sorted(areas[[number - 1 for number in objects]]) == sorted(areas.topk(2).values)
 
 
-def test_maps_are_those_of_attribute() -> None:
-    from captum_ultra import LatentTokenAttribution
-
+@pytest.mark.parametrize(("name", "method"), [("ultra", LatentTokenAttribution), ("residual", ResidualLRP)])
+def test_maps_are_those_of_attribute(name: str, method: Any) -> None:
     model = VisionTransformer(ViTConfig(dim=16, depth=2, heads=2, cls_token=True)).eval()
     scene = render_scene(seed=0, index=2)
-    found = explain_scene(model, scene, score="energy", tokens=2)
+    found = explain_scene(model, scene, method=name, score="energy", tokens=2)
     inputs = model.preprocess(scene.image[None])
     for t, token in enumerate(found.tokens):
         for column, layer in enumerate(found.layers):
-            alone = LatentTokenAttribution(model).attribute(
-                inputs, token=token, layer=layer, score="energy", interpolation="bilinear"
-            )
-            torch.testing.assert_close(found.maps[t, column], alone[0, 0])
+            alone = method(model).attribute(inputs, token=token, layer=layer, score="energy")[0, 0]
+            torch.testing.assert_close(found.maps[t, column], alone, rtol=1e-4, atol=1e-6)
     assert found.layers == [1, 2] and found.names == [scene.names[number - 1] for number in found.objects]
 
 
@@ -66,3 +67,12 @@ def test_auc_is_that_of_each_map() -> None:
     for number, maps, row in zip(found.objects, found.maps, found.auc.tolist(), strict=True):
         mask = (scene.instances == number).flatten()
         assert row == pytest.approx([roc_auc_score(mask, values.flatten()) for values in maps])
+
+
+def test_several_methods_stand_side_by_side() -> None:
+    model = VisionTransformer(ViTConfig(dim=16, depth=2, heads=2)).eval()
+    scene = render_scene(seed=0, index=4)
+    found = [explain_scene(model, scene, method=name, tokens=2, layers=[1]) for name in ("rollout", "residual")]
+    axes = methods_figure(found).axes
+    assert [each.get_title() for each in axes[:3]] == ["scene", "rollout", f"residual LRP\n{DEFAULT_SCORE} score"]
+    assert [each.texts[0].get_text() for each in axes[4:6]] == [f"{each.auc[1, 0]:.3f}" for each in found]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from captum_ultra import TokenContribution
+from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.insights.text import INVISIBLE, TextView, segments
 from captum_ultra.insights.text_figure import Run, wrapped
 from tests.attr.text_models import CONTEXT, SUMMARY, byte_level, gpt2, llama, stories, word_level
@@ -98,10 +99,14 @@ def test_rows_and_targets_of_the_page_go_together() -> None:
 
 
 def test_the_page_says_what_it_is(tmp_path: Path) -> None:
-    found = TokenContribution(llama(), word_level()).attribute(CONTEXT, SUMMARY, layer=2, position="prediction")
+    method = TokenContribution(llama(), word_level(), method="ultra")
+    found = method.attribute(CONTEXT, SUMMARY, layer=2, position="prediction")
     path = found.save_html(tmp_path / "new" / "page.html")  # type: ignore[union-attr]
     page = Page(path.read_text(encoding="utf-8"))
-    assert "LlamaForCausalLM, layer 2, score sum, mean over targets, latents before the targets" in page.texts["header"]
+    assert (
+        f"LlamaForCausalLM, layer 2, ULTra, {DEFAULT_SCORE} score, mean over targets, latents before the targets"
+        in page.texts["header"]
+    )
     assert "The first token, <s>, received" in page.texts["sink"]
     assert "TL;DR:" in page.texts["body"]
     without = TokenContribution(gpt2(), word_level("$A")).attribute(CONTEXT, SUMMARY, separator="")
@@ -182,6 +187,16 @@ def test_a_few_hundred_tokens() -> None:
     figure.draw_without_rendering()
     last = figure.axes[0].texts[-2].get_window_extent()
     assert last.y0 > 0 and figure.get_figheight() < 8
+
+
+def test_what_is_negative_is_blue() -> None:
+    found: Any = TokenContribution(llama(), word_level(), method="residual").attribute(CONTEXT, SUMMARY, layer=2)
+    against, page = int(found.scores.argmin()), Page(found.to_html())
+    assert found.scores[against] < 0 and "residual LRP" in page.texts["header"] and "%" not in page.texts["sink"]
+    assert json.loads(page.texts["data"])["signed"] and 'class="bar signed"' in found.to_html()
+    red, _, blue, _ = found.figure().axes[0].patches[against].get_facecolor()
+    assert blue > red
+    assert [tick.get_text()[0] for tick in found.figure().axes[1].get_xticklabels()][:2] == ["-", "0"]
 
 
 def test_nothing_relevant_is_a_picture_too() -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_ultra import GenericAttention, LatentTokenAttribution
+from captum_ultra import GenericAttention, LatentTokenAttribution, ResidualLRP
+from captum_ultra.attr.methods import METHODS
 from captum_ultra.insights.features import Batch, ImageFeature, TextFeature
 from captum_ultra.insights.visualizer import TokenVisualizer
 from captum_ultra.insights.visualizer_requests import configuration, explained, listed_samples
@@ -56,12 +57,13 @@ class Reader(nn.Module):
         return logits
 
 
-def test_tokens_are_explained_as_the_method_does() -> None:
+@pytest.mark.parametrize(
+    ("name", "method"), [("LatentTokenAttribution", LatentTokenAttribution), ("ResidualLRP (token)", ResidualLRP)]
+)
+def test_tokens_are_explained_as_the_method_does(name: str, method: Any) -> None:
     model = classifier()
-    found = visualizer(model).explain(1, "LatentTokenAttribution", token=(1, 2), layer=1, score="energy")
-    expected = LatentTokenAttribution(model).attribute(
-        normalised(IMAGES[1:2]), token=(1, 2), layer=1, score="energy", interpolation="bilinear"
-    )
+    found = visualizer(model).explain(1, name, token=(1, 2), layer=1, score="energy")
+    expected = method(model).attribute(normalised(IMAGES[1:2]), token=(1, 2), layer=1, score="energy")
     np.testing.assert_allclose(found.values, expected[0, 0].numpy())
     assert found.grid == (4, 4) and found.prefix == 1 and found.token == (1, 2) and found.target is None
 
@@ -101,7 +103,7 @@ def test_texts() -> None:
 
 def test_without_classes_tokens_are_explained() -> None:
     shown = visualizer(classes=None)
-    assert list(shown.methods) == ["LatentTokenAttribution"]
+    assert len(shown.methods) == len(METHODS) and {each.explains for each in shown.methods.values()} == {"token"}
     assert shown.explain(0, token=3).predictions == ()
     with pytest.raises(ValueError, match="explanations of a class need classes"):
         visualizer(classes=None, methods=["GenericAttention"])

@@ -43,7 +43,9 @@ def slow(
     everywhere = Perturbation(mode)(image[None], generator)
     count = int(fraction * (PATCHES - 1) + 0.5)
     for own, shuffled in zip(chosen, random_orders, strict=True):
-        relevance = explain.attribute(image[None], token=1 + own, layer=layer, self_token="keep", output="patches")[0]
+        relevance = explain.attribute(
+            image[None], token=1 + own, layer=layer, score="sum", self_token="keep", output="patches"
+        )[0]
         orders = {
             "positive": sorted(shuffled, key=lambda patch: -relevance[patch].item()),
             "negative": sorted(shuffled, key=lambda patch: relevance[patch].item()),

@@ -66,16 +66,18 @@ def test_a_folder_becomes_labels_overlays_and_a_page(tmp_path: Path) -> None:
     assert "sub &amp; more" in page and "k = 3" in page
 
 
-def test_the_labels_are_those_of_python(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "title"), [("ultra", "ULTra, sum score"), ("rollout", "rollout")])
+def test_the_labels_are_those_of_python(tmp_path: Path, method: str, title: str) -> None:
     from captum_ultra.segmentation import LatentTokenSegmenter
 
     picture = draw(tmp_path / "one.png")
-    assert run(picture, "--threshold", 0.02, "--layer", 1, "-o", tmp_path / "out").exit_code == 0
+    result = run(picture, "--method", method, "--threshold", 0.02, "--layer", 1, "-o", tmp_path / "out")
+    assert result.stdout.startswith(f"scenes-vit, layer 1, {title}, cut at distance 0.02: 1 of 1 pictures")
     loaded = loader.load_model("scenes-vit")
     assert loaded.preprocess is not None
     with Image.open(picture) as image:
         inputs = loaded.preprocess(image)
-    expected = LatentTokenSegmenter(loaded.model, 1, threshold=0.02).segment(inputs).labels[0]
+    expected = LatentTokenSegmenter(loaded.model, 1, threshold=0.02, method=method).segment(inputs).labels[0]
     with Image.open(tmp_path / "out" / "labels" / "one.png") as image:
         assert image.mode == "P" and np.array_equal(np.asarray(image), expected.numpy())
         assert len({tuple(color) for color in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}) == min(
@@ -139,6 +141,7 @@ def test_too_many_regions_are_reported(tmp_path: Path, monkeypatch: pytest.Monke
         (["--blocks", "nowhere"], ["nowhere"]),
         (["--model", "nothing"], ["nothing"]),
         (["--score", "beauty"], ["beauty"]),
+        (["--method", "beauty"], ["'beauty'", "ultra"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:the map is zero")

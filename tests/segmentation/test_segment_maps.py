@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from captum_ultra.segmentation import Segmentation, SegmentationRule, gt_unique, segment_maps
@@ -56,6 +56,7 @@ def renumbered(labels: torch.Tensor) -> torch.Tensor:
     cut=st.one_of(st.integers(1, 2).map(lambda k: {"n_clusters": k}), st.floats(0, 1).map(lambda z: {"threshold": z})),
     seed=st.integers(0, 10**6),
 )
+@example((3, 4, 5), (1, 1), "bilinear", "grid", False, 3, {"threshold": 0.0}, 3)  # a draw in the vote
 def test_labels_are_those_of_the_loops(
     shape: tuple[int, int, int], factor: tuple[int, int], mode: str, cluster_on: str, scale_maps: bool, smooth: int,
     cut: dict[str, Any], seed: int,

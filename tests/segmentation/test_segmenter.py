@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_ultra import LatentTokenAttribution, UnsupportedModelError
+from captum_ultra import LatentTokenAttribution, ResidualLRP, UnsupportedModelError
+from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.latents import LatentReader
+from captum_ultra.attr.methods import find_method
 from captum_ultra.data import Scenes
 from captum_ultra.models.vit import VisionTransformer, ViTConfig, scenes_vit
 from captum_ultra.segmentation import LatentTokenSegmenter, Segmentation, SegmentationRule, gt_unique, segment_maps
@@ -38,11 +40,24 @@ def test_it_is_the_attribution_of_all_patches_and_then_the_clustering(score: Any
     assert found.maps.shape == (2, 64, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("method", "choices"), [("residual", {"gamma": 1.0}), (ResidualLRP, {}), ("rollout", {}), ("raw_attention", {})]
+)
+def test_maps_of_other_methods_are_clustered_as_they_are(method: Any, choices: dict[str, Any]) -> None:
+    model = small_vit()
+    explain = (find_method(method) if isinstance(method, str) else method)(model)
+    maps = explain.attribute(IMAGES, token="patches", layer=2, score="sum", output="patches", **choices)
+    assert bool((maps < 0).any()) == explain.needs_class
+    expected = segment_maps(maps.view(2, 64, 8, 8), n_clusters=4, rule=SegmentationRule(size=(32, 32)))
+    found = LatentTokenSegmenter(model, 2, n_clusters=4, method=method, attribution=choices).segment(IMAGES)
+    torch.testing.assert_close(found.labels, expected)
+
+
 def test_clusters_of_the_grid_are_those_of_the_enlarged_maps() -> None:
     """The paper's letter: every map enlarged by itself, then clustered."""
     model = small_vit()
     explain = LatentTokenAttribution(model)
-    large = explain.attribute(IMAGES, token="patches", layer=-1, interpolation="bilinear")
+    large = explain.attribute(IMAGES, token="patches", layer=-1, score="sum")
     found = LatentTokenSegmenter(model, n_clusters=5).segment(IMAGES)
     torch.testing.assert_close(found.labels, segment_maps(large, n_clusters=5))
 
@@ -157,7 +172,7 @@ def test_what_cannot_be_segmented() -> None:
 
 def test_k_and_batch_are_checked_before_the_long_computation(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = LatentTokenSegmenter(small_vit(), n_clusters=3)
-    monkeypatch.setattr(LatentTokenAttribution, "attribute", lambda *_, **__: pytest.fail("the model was explained"))
+    monkeypatch.setattr(TokenAttribution, "attribute", lambda *_, **__: pytest.fail("the model was explained"))
     with pytest.raises(ValueError, match="at most 64"):
         segmenter.segment(IMAGES, n_clusters=65)
     with pytest.raises(ValueError, match="3 numbers for 2 images"):

@@ -49,6 +49,6 @@ class TextPage {
 
   help() {
     return "Point at a piece of the text, or choose one with Tab, arrow keys and Enter: orange is what it rests on, blue is what it feeds. " +
-      "Relevance of several tokens is added up over those that give it and averaged over those that receive it. Escape lets go.";
+      "Relevance of several tokens is added up over those that give it and averaged over those that receive it; what counts against a piece has no colour and is named below. Escape lets go.";
   }
 }

@@ -120,14 +120,15 @@ class TextView {
   }
 
   describe(piece, found) {
-    const strongest = (values) => {
-      const order = values ? [...values.keys()].filter((i) => values[i] > 0).sort((a, b) => values[b] - values[a]).slice(0, 4) : [];
+    const strongest = (values, sign = 1) => {
+      const order = values ? [...values.keys()].filter((i) => sign * values[i] > 0).sort((a, b) => sign * (values[b] - values[a])).slice(0, 4) : [];
       return order.map((i) => `“${shortened(this.pieces[i].text)}” ${brief(values[i])}`).join(", ");
     };
     const layer = `layer ${this.model.layers[this.layer]}`;
     const rests = strongest(found.rests), feeds = strongest(found.feeds);
+    const against = this.model.methods[this.method].signed ? strongest(found.rests, -1) : "";
     const name = piece ? `“${shortened(piece.text)}”` : this.model.parts.length > 1 ? `The ${this.model.parts.at(-1).label}` : "";
-    const said = [rests && `rests on ${rests}`, feeds && `feeds ${feeds}`].filter(Boolean).join("; ");
+    const said = [rests && `rests on ${rests}`, against && `against it counts ${against}`, feeds && `feeds ${feeds}`].filter(Boolean).join("; ");
     if (name) this.readout.replaceChildren(make("b", {}, `${name}, ${layer}, `), said || "rests on nothing that is shown");
     else this.readout.replaceChildren("Point at a piece of the text.");
     this.said = `${name}, ${layer}, ${said || "nothing shown"}.`;

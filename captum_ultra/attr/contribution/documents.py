@@ -141,7 +141,10 @@ def _latents(targets: Sequence[int], position: str) -> list[int]:
     if position == "token":
         return list(targets)
     if min(targets) == 0:
-        raise ValueError('position="prediction": no latent predicts the first token of the text; leave it out')
+        raise ValueError(
+            'position="prediction": no latent predicts the first token of the text; leave it out, or take '
+            'position="token"'
+        )
     return [index - 1 for index in targets]
 
 

@@ -13,9 +13,9 @@ from captum_ultra.adapters.text import input_device, model_name
 from captum_ultra.attr.asked import Asked, StartLayer, runs_for
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.assemble import Options, assemble
-from captum_ultra.attr.contribution.documents import Document, joined_document, padded, span_document
+from captum_ultra.attr.contribution.documents import Document, check_text, joined_document, padded, span_document
 from captum_ultra.attr.contribution.result import Contribution, SpanContribution
-from captum_ultra.attr.contribution.tokens import check_tokenizer, warn_of_unknown
+from captum_ultra.attr.contribution.tokens import check_tokenizer, tokenize, warn_of_unknown
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.methods.attention_rollout import AttentionRollout
 from captum_ultra.attr.presentation import Presentation
@@ -33,13 +33,15 @@ _PROBE = 4  # tokens that tell a causal model from one that looks ahead
 class TokenContribution:
     """Which tokens of a context a summary rests on (ULTra, arXiv 2411.12589, eq. 15).
 
-    Context, separator and summary run through the model as one text. With S the explanation matrix of
-    :class:`captum_ultra.LatentTokenAttribution` at a layer, x the tokens before the summary and y its tokens,
+    Context, separator and summary run through the model as one text. With S the explanation matrix of a method at a
+    layer, x the tokens before the summary and y its tokens,
 
         lambda_i = mean_j S[|x| + j, i]
 
-    is what context token i contributed to the summary. The model is explained in evaluation mode and left exactly
-    as it was found.
+    is what context token i contributed to the summary. The defaults are what finds evidence best where it is known:
+    residual-weighted relevance, which is signed, of the energy of the latents that predict the summary. The paper's own
+    are ``method="ultra"``, ``score="sum"``, ``position="token"``. The model is explained in evaluation mode and left
+    exactly as it was found.
 
     Args:
         model: a causal language model of transformers, or a TransformerLens bridge; for
@@ -48,7 +50,8 @@ class TokenContribution:
             the tokenizer is set up: with a BOS token only if it adds one.
         blocks: the name of the container of the residual blocks, or the blocks in order; found
             automatically when None.
-        method: "ultra", "conservative", "residual", or another name of :data:`captum_ultra.attr.methods.METHODS`.
+        method: "residual", "conservative", "ultra", or another name of
+            :data:`captum_ultra.attr.methods.METHODS`.
         choices: of the method, such as ``reading`` or ``gamma`` of "residual".
 
     Raises:
@@ -68,7 +71,7 @@ class TokenContribution:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None, *, method: str = "ultra",
+        self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None, *, method: str = "residual",
         **choices: Any,
     ) -> None:  # fmt: skip
         self._views = ModelViews(model, blocks)
@@ -85,7 +88,7 @@ class TokenContribution:
     def attribute(
         self, context: str | Sequence[str], summary: str | Sequence[str], *, separator: str = "\nTL;DR:",
         layer: Layers = -1, score: Score = DEFAULT_SCORE, normalize: bool = True, reduce: str = "mean",
-        position: str = "token", sink: str = "keep", self_token: str = "max",
+        position: str = "prediction", sink: str = "keep", self_token: str = "max",
         internal_batch_size: int | None = None, show_progress: bool = False,
     ) -> Contribution | list[Contribution] | list[list[Contribution]]:  # fmt: skip
         """Explain the tokens of a summary by those of its context.
@@ -105,8 +108,8 @@ class TokenContribution:
                 see :func:`captum_ultra.attr.scores.as_score`.
             normalize: divide every latent by its norm, taken as a constant, before scoring.
             reduce: over the summary tokens: "mean" (eq. 15), "sum" or "max".
-            position: "token" explains the latents at the summary tokens (eq. 15), "prediction" those one
-                position before, from which a causal model predicts them.
+            position: "prediction" explains the latents one position before the summary tokens, from which a causal
+                model predicts them, "token" those at the summary tokens (eq. 15).
             sink: where the tokenizer adds no BOS, the first token of the context takes its part and draws
                 relevance that says little about it: "keep" leaves it among the scores, "separate" reports it as
                 ``sink``. A BOS token is always reported as ``sink``.
@@ -154,7 +157,7 @@ class TokenContribution:
 
     def attribute_spans(
         self, text: str | Sequence[str], targets: Any, sources: Any = None, *, layer: Layers = -1,
-        score: Score = DEFAULT_SCORE, normalize: bool = True, reduce: str = "mean", position: str = "token",
+        score: Score = DEFAULT_SCORE, normalize: bool = True, reduce: str = "mean", position: str | None = None,
         sink: str = "keep", self_token: str = "max", internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> SpanContribution | list[SpanContribution] | list[list[SpanContribution]]:  # fmt: skip
@@ -171,7 +174,8 @@ class TokenContribution:
                 are constants: a warning says so, and a vector is the score to give.
             normalize: as in :meth:`attribute`.
             reduce: over the target tokens: "mean", "sum" or "max".
-            position: "token" or, for causal models, "prediction": the latents one position before the targets.
+            position: "token", or "prediction": the latents one position before the targets, which only a causal model
+                has; None is "prediction" for causal models and "token" for others.
             sink: as in :meth:`attribute`; the first token is reported as ``sink`` where it is BOS or CLS.
             self_token: what stands where an explained latent is itself a source, which the residual
                 connection fills with a one: "max" of the others, "keep", or "zero".
@@ -194,9 +198,14 @@ class TokenContribution:
             >>> found.target_tokens, found.source_tokens
             (('Rome',), ('Mara', 'lives', 'in', 'Rome', '.'))
         """
-        options = Options(score, normalize, reduce, position, sink, self_token)
         texts, several = _listed(text)
         asked = _asked(texts, targets, sources) if several else [(text, targets, sources)]
+        if position is None:
+            first: Any = asked[0][0]
+            check_text(first, "text")
+            ids = torch.tensor([tokenize(self.tokenizer, first).ids], device=input_device(self.model))
+            position = "prediction" if self._is_causal(self._views(ids), ids) else "token"
+        options = Options(score, normalize, reduce, position, sink, self_token)
         documents = [span_document(self.tokenizer, read, to, by, position, sink) for read, to, by in asked]
         found = self._explain(documents, layer, options, internal_batch_size, show_progress, causal=False)
         return found if several else found[0]
@@ -242,8 +251,8 @@ class TokenContribution:
         presentation = Presentation(output="tokens")
         return {layer: method.rows_of(Asked(runs, question, layer, choices, presentation)).cpu() for layer in layers}
 
-    def _check_causal(self, view: TransformerView, ids: Tensor) -> None:
-        """Raise unless the first block of the model gives a token no attention to what follows.
+    def _is_causal(self, view: TransformerView, ids: Tensor) -> bool:
+        """Whether the first block of the model gives a token no attention to what follows.
 
         Row 0 of a rollout through one block is exactly zero beside the token itself under a causal mask, in
         any precision, and positive without.
@@ -252,7 +261,10 @@ class TokenContribution:
             first = LatentQuestion(Targets(None, torch.zeros(1, 1).long(), single=False), as_score("sum"))
             row = self._rows(view, ids[:1, :_PROBE], None, first, [1], rollout=True)[1][0, 0]
             self._causal = not bool(row[1:].any())
-        if not self._causal:
+        return self._causal
+
+    def _check_causal(self, view: TransformerView, ids: Tensor) -> None:
+        if not self._is_causal(view, ids):
             raise UnsupportedModelError(
                 f"{view.name} has no causal mask: its context sees the summary, so that relevance for the summary is "
                 "not what the context alone contributed. Explain its tokens with attribute_spans(text, targets=...)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ Inputs = Any  # Tensor | Image | str | tuple[str, str]
 
 def explore(
     model: Model | Mapping[str, Model], inputs: Inputs | Mapping[str, Inputs],
-    layers: Sequence[int] | None = None, *, methods: Methods = DEFAULT_METHODS, compare: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None, *, methods: Methods = DEFAULT_METHODS, compare: Sequence[Any] | None = None,
     picture: Any = None, segmentation: bool = True, tokenizer: Any = None, separator: str = "\nTL;DR:",
     targets: str = "all", blocks: Blocks | None = None, title: str | None = None, show_progress: bool = False,
 ) -> Explorer:  # fmt: skip
@@ -39,10 +40,12 @@ def explore(
         inputs: one image [1, C, H, W] or [C, H, W], normalised as the model expects, or a PIL image (with a loaded
             model); a text, or (context, summary). A dict has an input for each model.
         layers: numbers of blocks passed, negative from the end; all when None.
-        methods: what can be chosen on the page: names of scores, or a dict from label to a score, to an attribution
-            object (or its class) with ``attribute(x, token="patches", layer=l, output="patches")``, or to a dict
-            from layer to maps [P, P] (texts: [T, N]).
-        compare: labels of methods (or names of scores) that stand side by side at the beginning.
+        methods: what can be chosen on the page: names of methods ("residual", "rollout", ...), the scores "sum" and
+            "energy" of ULTra, pairs of a method's name and a score; or a dict from label to one of these, to a method
+            of this package (object or class), to any object (or class) with
+            ``attribute(x, token="patches", layer=l, output="patches")`` for images, or to a dict from layer to maps
+            [P, P] (texts: [T, N]).
+        compare: methods that stand side by side at the beginning: labels, or names as in a list of methods.
         picture: what is shown under the maps, [H, W, 3] in 0..1; what the model saw when None.
         segmentation: let the reader cut the linkage tree of the maps; needs scipy.
         tokenizer: of a text's model; that of the loaded model when None.
@@ -98,12 +101,15 @@ def explore(
     return Explorer.of(found, title or f"Tokens of {', '.join(dict.fromkeys(each.name for each in found))}", labels)
 
 
-def _label(method: str, named: Mapping[str, Any]) -> str:
-    """The label of a method, which may be given as the name of a score."""
-    for label, each in named.items():
-        if method == label or (isinstance(each, str) and method == each):
-            return label
-    raise ValueError(f"compare: there is no method {method!r}; there are {', '.join(named)}")
+def _label(method: Any, named: Mapping[str, Any]) -> str:
+    """The label of a method, which may be given as a list of methods names it."""
+    label = method
+    if method not in named:
+        with suppress(ValueError):
+            (label,) = named_methods([method])
+    if label not in named:
+        raise ValueError(f"compare: there is no method {method!r}; there are {', '.join(named)}")
+    return str(label)
 
 
 def _is_text(inputs: Inputs) -> bool:

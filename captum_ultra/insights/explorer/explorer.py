@@ -100,7 +100,7 @@ class Explorer:
         Raises:
             ValueError: for a suffix other than .html.
         """
-        from captum_ultra.insights.files import written_whole
+        from captum_ultra.io import written_whole
 
         path = check_page(path)
         with written_whole(path) as unfinished:

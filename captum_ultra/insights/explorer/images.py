@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters import Blocks
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.attr.latents import LatentReader
-from captum_ultra.insights.explorer.methods import Method
+from captum_ultra.insights.explorer.methods import Method, rows_of_methods
 from captum_ultra.insights.explorer.packing import Blob, is_signed, quantised
 
 __all__ = ["ImageMaps", "image_maps", "layer_numbers", "linkage_merges"]
@@ -95,16 +94,14 @@ def image_maps(
         check_scipy()
     if inputs.dim() != 4 or len(inputs) != 1:
         raise ValueError(f"inputs must be one image [1, C, H, W], got the shape {list(inputs.shape)}")
-    explain = LatentTokenAttribution(model, blocks=blocks)
-    grid = explain.token_layout(inputs).grid
+    grid = LatentTokenAttribution(model, blocks).token_layout(inputs).grid
     if grid is None:
         raise ValueError("the patch grid of this model is not known, so that its maps have no place in the image")
     numbers = layer_numbers(layers, model, inputs, blocks)
-    maps: dict[tuple[str, int], NDArray[np.float32]] = {}
-    for label, method in methods.items():
-        for layer in numbers:
-            found = _maps(explain, method, inputs, layer, show_progress)
-            maps[label, layer] = _checked(found, label, layer, grid[0] * grid[1])
+    maps = rows_of_methods(
+        methods, model, blocks, inputs, numbers, (grid[0] * grid[1],) * 2, token="patches", output="patches",
+        show_progress=show_progress,
+    )  # fmt: skip
     size = (picture.shape[0], picture.shape[1])
     merges = {key: linkage_merges(each, grid, size) for key, each in maps.items()} if segmentation else {}
     return ImageMaps(name, picture, (grid[0], grid[1]), numbers, tuple(methods), maps, merges)
@@ -124,37 +121,6 @@ def layer_numbers(
     if not numbers:
         raise ValueError("layers: an empty list was given; name at least one layer, or None for all")
     return tuple(numbers)
-
-
-def _maps(explain: LatentTokenAttribution, method: Method, inputs: Tensor, layer: int, progress: bool) -> Tensor:
-    """Maps [P, P] of all patches."""
-    if isinstance(method, Mapping):
-        if layer not in method:
-            raise ValueError(f"methods: maps of layer {layer} are missing; there are those of {sorted(method)}")
-        return method[layer]
-    if hasattr(method, "attribute"):
-        other = method(explain.model) if isinstance(method, type) else method
-        return other.attribute(inputs, token="patches", layer=layer, output="patches")[0]
-    with warnings.catch_warnings():
-        # The page shows that a map is empty, as those of the embedding are.
-        warnings.filterwarnings("ignore", message="the map is zero")
-        found = explain.attribute(
-            inputs, token="patches", layer=layer, score=method, output="patches", show_progress=progress
-        )
-    assert isinstance(found, Tensor)  # as the inputs are
-    return found[0]
-
-
-def _checked(maps: Tensor, label: str, layer: int, patches: int) -> NDArray[np.float32]:
-    if tuple(maps.shape) != (patches, patches):
-        raise ValueError(
-            f"methods[{label!r}], layer {layer}: maps of the shape {list(maps.shape)} were found, and the "
-            f"{patches} patches need [{patches}, {patches}]: a row for each patch"
-        )
-    values = maps.detach().float().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise ValueError(f"methods[{label!r}], layer {layer}: the maps hold values that are not finite")
-    return values
 
 
 def linkage_merges(maps: NDArray[np.float32], grid: tuple[int, int], size: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,25 +1,22 @@
-"""The relevance between all tokens of a text, over layers and scores, for a page to show."""
+"""The relevance between all tokens of a text, over layers and methods, for a page to show."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from captum_ultra.adapters import Blocks
 from captum_ultra.adapters.text import input_device
-from captum_ultra.attr.contribution.result import SpanContribution
-from captum_ultra.attr.contribution.documents import check_text
+from captum_ultra.attr.contribution.documents import check_text, padded, span_document
 from captum_ultra.attr.contribution.token_contribution import TokenContribution
-from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_of_parts
+from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_of_parts, warn_of_unknown
 from captum_ultra.insights.explorer.images import layer_numbers
-from captum_ultra.insights.explorer.methods import Method
+from captum_ultra.insights.explorer.methods import Method, rows_of_methods
 from captum_ultra.insights.explorer.packing import Blob, is_signed, quantised
 from captum_ultra.insights.explorer.pieces import pieces_of
 
@@ -89,7 +86,7 @@ def text_maps(
         tokenizer: its fast tokenizer; None takes the one that the model carries.
         parts: (label, text), joined as they are.
         layers: numbers of blocks passed, negative from the end; all when None.
-        methods: by label, as :func:`named_methods` gives them; scores, or maps [T, N] by layer.
+        methods: by label, as :func:`named_methods` gives them; maps that are there are [T, N].
         name: of the model.
         targets: "all" tokens, or those of the "last" part.
         blocks: as in :class:`captum_ultra.TokenContribution`.
@@ -97,52 +94,23 @@ def text_maps(
 
     Raises:
         ValueError: for blank texts and layers that do not exist.
-        TypeError: for an attribution object, which explains no text here.
+        TypeError: for an attribution object that is not of this package.
         UnsupportedModelError: for models that cannot be explained faithfully.
     """
     for label, text in parts:
         if label != "separator":
             check_text(text, label)
-    explain = TokenContribution(model, tokenizer, blocks)
+    reader = TokenContribution(model, tokenizer, blocks).tokenizer
     text = "".join(each for _, each in parts)
-    tokens = tokenize(explain.tokenizer, text)
+    tokens = tokenize(reader, text)
     last = tokens_of_parts(tokens, [len(each) for _, each in parts])[-1]
     asked = list(range(len(tokens))) if targets == "all" else last
-    ids = torch.tensor([tokens.ids], device=input_device(model))
+    warn_of_unknown(tokens, reader)
+    ids, _, _ = padded([span_document(reader, text, asked, None, "token", "keep")], reader, model)
+    ids = ids.to(input_device(model))
     numbers = layer_numbers(layers, model, ids, blocks)
-    maps: dict[tuple[str, int], NDArray[np.float32]] = {}
-    for label, method in methods.items():
-        for layer, values in _maps(explain, method, text, asked, len(tokens), numbers, show_progress).items():
-            if values.shape != (len(asked), len(tokens)) or not np.isfinite(values).all():
-                raise ValueError(
-                    f"methods[{label!r}], layer {layer}: finite maps of the shape [{len(asked)}, {len(tokens)}] are "
-                    f"needed, a row for each explained token; got {list(values.shape)}"
-                )
-            maps[label, layer] = values
+    maps = rows_of_methods(
+        methods, model, blocks, ids, numbers, (len(asked), len(tokens)), token=asked, output="tokens",
+        self_token="zero", show_progress=show_progress,
+    )  # fmt: skip
     return TextMaps(name, tuple(parts), tokens, tuple(asked), numbers, tuple(methods), maps)
-
-
-def _maps(
-    explain: TokenContribution, method: Method, text: str, targets: list[int], count: int,
-    layers: tuple[int, ...], progress: bool,
-) -> dict[int, NDArray[np.float32]]:  # fmt: skip
-    if isinstance(method, Mapping):
-        missing = [layer for layer in layers if layer not in method]
-        if missing:
-            raise ValueError(f"methods: maps of the layers {missing} are missing; there are those of {sorted(method)}")
-        return {layer: method[layer].detach().float().cpu().numpy() for layer in layers}
-    if hasattr(method, "attribute"):
-        raise TypeError("methods: of a text, scores are shown, or maps by layer; an attribution object explains images")
-    with warnings.catch_warnings():
-        # The first token of a causal model rests on nothing before it: the page shows as much.
-        warnings.filterwarnings("ignore", message="all scores are zero")
-        found = explain.attribute_spans(
-            text, targets, list(range(count)), layer=list(layers), score=method, self_token="zero",
-            show_progress=progress,
-        )  # fmt: skip
-    assert isinstance(found, list)  # as the layers are
-    by_layer: dict[int, NDArray[np.float32]] = {}
-    for each in found:
-        assert isinstance(each, SpanContribution)
-        by_layer[each.layer] = each.matrix.float().numpy()
-    return by_layer

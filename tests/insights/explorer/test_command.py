@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,15 @@ def test_a_picture(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.stdout.strip() == f"picture.png, one, two: {page}"
 
 
-def test_a_text_and_a_summary(files: Path) -> None:
+def test_a_text_and_a_summary_by_several_methods(files: Path) -> None:
     pytest.importorskip("transformers")
-    found = run(files / "context.txt", files / "summary.txt", "--layers", "4", "-o", files / "page.html")
+    methods = ["--method", "residual", "--method", "rollout", "--compare"]
+    found = run(files / "context.txt", files / "summary.txt", "--layers", "4", *methods, "-o", files / "page.html")
     assert found.exit_code == 0, found.output
-    assert "Italy" in (files / "page.html").read_text()
+    html = (files / "page.html").read_text()
+    labels = ["residual LRP, sum score", "residual LRP, energy score", "rollout"]
+    assert "Italy" in html and re.findall(r'"label": "([^"]*)", "signed"', html) == labels
+    assert len(re.findall(r'{"model": 0, "method": \d}', html)) == 3
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,9 @@ def test_a_text_and_a_summary(files: Path) -> None:
     [
         (["picture.png", "-o", "page.pdf"], "ends in .html"),
         (["picture.png", "--layers", "one"], "no list of numbers"),
-        (["picture.png", "--compare", "--score", "sum"], "two scores"),
+        (["picture.png", "--compare", "--score", "sum"], "two methods or scores"),
+        (["picture.png", "--method", "beauty"], "'beauty' is unknown; known are ultra"),
+        (["picture.png", "--method", "rollout", "--method", "rollout"], "each of them once"),
         (["picture.png", "context.txt"], "one picture"),
         (["context.txt", "context.txt", "context.txt"], "3 files"),
         (["none.png"], "no picture"),

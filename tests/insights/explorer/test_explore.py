@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum.attr import Saliency
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from captum_ultra import LatentTokenAttribution, TokenContribution
+from captum_ultra import (
+    AttCAT,
+    AttentionRollout,
+    LatentTokenAttribution,
+    RawAttention,
+    ResidualLRP,
+    TokenContribution,
+)
 from captum_ultra.insights import explore
 from captum_ultra.insights.explorer import Explorer, ImageMaps
 from captum_ultra.insights.explorer.packing import dequantised, is_signed, quantised
@@ -96,7 +104,7 @@ def test_other_methods_and_maps_that_are_there(model: nn.Module, image: torch.Te
             self.inner = LatentTokenAttribution(model)
 
         def attribute(self, inputs: torch.Tensor, token: str, layer: int, output: str) -> torch.Tensor:
-            return 2 * self.inner.attribute(inputs, token=token, layer=layer, output=output)
+            return 2 * self.inner.attribute(inputs, token=token, layer=layer, score="sum", output=output)
 
     given = {layer: torch.rand(16, 16) for layer in (1, 2, 3)}
     page = explore(model, image, methods={"sum": "sum", "own": Own, "object": Own(model), "given": given})
@@ -107,6 +115,44 @@ def test_other_methods_and_maps_that_are_there(model: nn.Module, image: torch.Te
         )
         assert (found.maps["own", layer] == found.maps["object", layer]).all()
         assert (found.maps["given", layer] == given[layer].numpy()).all()
+
+
+NAMES = ["sum", ("residual", "energy"), "rollout", "raw_attention"]
+
+
+def test_methods_by_name(model: nn.Module, image: torch.Tensor) -> None:
+    page = explore(model, image, methods=NAMES, compare=["rollout", ("residual", "energy")])
+    assert [label for _, label in page.views] == ["rollout", "residual LRP, energy score"]
+    (found,) = page.models
+    assert found.methods == ("ULTra, sum score", "residual LRP, energy score", "rollout", "raw attention")
+    classes = (LatentTokenAttribution, ResidualLRP, AttentionRollout, RawAttention)
+    for label, method in zip(found.methods, classes, strict=True):
+        for layer in (1, 3):
+            score = "energy" if method is ResidualLRP else "sum"
+            alone = method(model).attribute(image, token="patches", layer=layer, score=score, output="patches")[0]
+            torch.testing.assert_close(torch.from_numpy(found.maps[label, layer]), alone, rtol=1e-4, atol=1e-6)
+    signed = {each["label"]: each["signed"] for each in told(page)[0]["models"][0]["methods"]}
+    assert signed == {label: label == "residual LRP, energy score" for label in found.methods}
+
+
+def test_methods_by_name_explain_texts() -> None:
+    loaded = load_model("facts-llama")
+    text = "Mara lives in Rome."
+    methods = {"a": ("residual", "energy"), "b": "rollout", "object": AttentionRollout(loaded.model), "class": AttCAT}
+    (found,) = explore(loaded, text, layers=[2, 4], methods=methods).models
+    for name, label in (("residual", "a"), ("rollout", "b")):
+        method = TokenContribution(loaded.model, loaded.tokenizer, method=name)
+        spans = method.attribute_spans(
+            text, list(range(1, 6)), list(range(6)), layer=[2, 4], score="energy", position="token", self_token="zero"
+        )
+        for alone in spans:
+            part = torch.from_numpy(found.maps[label, alone.layer][1:])
+            torch.testing.assert_close(part, alone.matrix.float(), rtol=1e-4, atol=1e-6)
+    for layer in (2, 4):
+        assert (found.maps["object", layer] == found.maps["b", layer]).all()
+        assert (found.maps["class", layer] < 0).any() and not found.maps["class", layer].diagonal().any()
+    with pytest.raises(TypeError, match="Saliency explains images"):
+        explore(loaded, text, methods={"other": Saliency})
 
 
 def test_comparing(model: nn.Module, image: torch.Tensor) -> None:
@@ -138,9 +184,9 @@ def test_text_maps_are_those_of_token_contribution() -> None:
     loaded = load_model("facts-llama")
     context, summary = "Mara lives in Rome.", " Mara is in Italy."
     (found,) = explore(loaded, (context, summary), layers=[2, 4], methods=["energy"]).models
-    method = TokenContribution(loaded.model, loaded.tokenizer)
+    method = TokenContribution(loaded.model, loaded.tokenizer, method="ultra")
     for layer in (2, 4):
-        alone = method.attribute(context, summary, layer=layer, score="energy")
+        alone = method.attribute(context, summary, layer=layer, score="energy", position="token")
         part = found.maps["ULTra, energy score", layer][alone.target_positions][:, alone.source_positions]
         torch.testing.assert_close(torch.from_numpy(part), alone.matrix.float())
     (last,) = explore(loaded, (context, summary), layers=[2], methods=["energy"], targets="last").models
@@ -185,11 +231,13 @@ def test_a_large_page_is_stored_in_coarser_steps(monkeypatch: pytest.MonkeyPatch
     ("arguments", "error", "words"),
     [
         ({"methods": []}, ValueError, "at least one"),
-        ({"methods": "sum"}, TypeError, "list of scores"),
-        ({"methods": ["none"]}, ValueError, "unknown"),
+        ({"methods": "sum"}, TypeError, "list of names"),
+        ({"methods": ["none"]}, ValueError, "'none' is unknown; known are ultra.*'sum' and 'energy' are ULTra"),
+        ({"methods": [LatentTokenAttribution]}, TypeError, "in a dict"),
+        ({"methods": ["energy", ("ultra", "energy")]}, ValueError, "each of them once"),
         ({"methods": {"a": {}}}, TypeError, "from layer to a tensor"),
-        ({"methods": {"a": {2: torch.zeros(16, 16)}}}, ValueError, "layer 1 are missing"),
-        ({"methods": {"a": {each: torch.zeros(4, 4) for each in (1, 2, 3)}}}, ValueError, "16 patches"),
+        ({"methods": {"a": {2: torch.zeros(16, 16)}}}, ValueError, r"layers \[1, 3\] are missing"),
+        ({"methods": {"a": {each: torch.zeros(4, 4) for each in (1, 2, 3)}}}, ValueError, r"\[16, 16\]"),
         ({"methods": {"a": {each: torch.full((16, 16), torch.nan) for each in (1, 2, 3)}}}, ValueError, "finite"),
         ({"compare": ["sum"]}, ValueError, "at least two"),
         ({"compare": ["sum", "other"]}, ValueError, "no method 'other'"),

@@ -65,7 +65,8 @@ def is_orange(element: Any) -> bool:
 
 
 def contribution(loaded: Any, layer: int = -1, score: str = "sum") -> Any:
-    return TokenContribution(loaded.model, loaded.tokenizer).attribute(CONTEXT, SUMMARY, layer=layer, score=score)
+    method = TokenContribution(loaded.model, loaded.tokenizer, method="ultra")
+    return method.attribute(CONTEXT, SUMMARY, layer=layer, score=score, position="token")
 
 
 def test_the_context_is_coloured_for_a_token_of_the_summary(page: Browser, loaded: Any) -> None:
@@ -150,6 +151,17 @@ def test_keyboard_and_holding(page: Browser) -> None:
     assert page.one(".readout").text.startswith("“in”")
     page.keys(page.driver.switch_to.active_element, "ESCAPE")
     assert page.all(".piece[aria-pressed=true]") == []
+
+
+def test_what_counts_against_is_named(browser: Browser, loaded: Any, tmp_path: Path) -> None:
+    page = explore(loaded, CONTEXT, layers=[4], methods=[("conservative", "energy"), "energy"])
+    browser.open(page.save(tmp_path / "page.html"))
+    row = page.models[0].maps["conservative LRP, energy score", 4][7]
+    browser.point(pieces(browser, 0)[6])
+    negative = page.models[0].tokens.names[1 + int(row[1:].argmin())].strip("▁Ġ ")
+    assert f"against it counts “{negative}”" in browser.one(".readout").text
+    browser.one("#method-0 option:nth-child(2)").click()
+    assert "against" not in browser.one(".readout").text
 
 
 def test_text_is_never_markup(browser: Browser, loaded: Any, tmp_path: Path) -> None:
