@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 __all__ = ["load_tensors", "save_tensors", "written_whole"]
 

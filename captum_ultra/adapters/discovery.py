@@ -7,6 +7,7 @@ one attention each.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -64,8 +65,8 @@ def _nothing_found(model: nn.Module, attentions: Counter[nn.Module]) -> str:
 
 
 def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[nn.Module]:
-    """How many attention calls ran inside each module, counted in one run in evaluation mode."""
-    stack: list[nn.Module] = []
+    """How many attention calls ran inside each module, counted in one run in evaluation mode, of this thread alone."""
+    thread, stack = threading.get_ident(), list[nn.Module]()
     counts: Counter[nn.Module] = Counter()
 
     class Watch(TorchFunctionMode):
@@ -75,11 +76,19 @@ def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[n
                 counts.update(set(stack))
             return result
 
+    def enter(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == thread:
+            stack.append(module)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            stack.pop()
+
     handles = []
     try:
         for module in model.modules():
-            handles.append(module.register_forward_pre_hook(lambda module, args: stack.append(module)))
-            handles.append(module.register_forward_hook(lambda module, args, output: _pop(stack)))
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave))
         with explaining(model, gradients=False), Watch():
             run()
     finally:
@@ -89,11 +98,6 @@ def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[n
 
 
 _CALLS = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
-
-
-def _pop(stack: list[nn.Module]) -> None:
-    """Returns nothing: what a forward hook returns would become the module's output."""
-    stack.pop()
 
 
 def _square(probabilities: Tensor) -> bool:

@@ -8,6 +8,7 @@ Models that embed patches by a linear layer are measured by their token count.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,9 +47,10 @@ class LayoutObserver:
     def __init__(self, view: TransformerView, inputs: Tensor) -> None:
         self._view, self._inputs = view, inputs
         self._made: list[Tensor] = []
+        self._thread = threading.get_ident()
 
     def saw_convolution(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if output.dim() != 4 or not torch.is_grad_enabled():
+        if output.dim() != 4 or not torch.is_grad_enabled() or threading.get_ident() != self._thread:
             return None
         if not output.requires_grad:  # a leaf of the graph, to ask later which token it went into
             output = output.detach().requires_grad_()
@@ -100,7 +102,7 @@ def _patch_in(stream: Tensor, token: int, patches: Tensor) -> int | None:
 
 @contextmanager
 def watch_layout(view: TransformerView, inputs: Tensor) -> Iterator[LayoutObserver]:
-    """Watch the convolutions outside the blocks while the model runs inside the ``with``."""
+    """Watch the convolutions outside the blocks while the model runs, in this thread, inside the ``with``."""
     inside = {module for block in view.blocks for module in block.modules()}
     observer = LayoutObserver(view, inputs)
     outside = [module for module in view.model.modules() if isinstance(module, nn.Conv2d) and module not in inside]

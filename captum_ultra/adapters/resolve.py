@@ -86,9 +86,15 @@ def check_model(model: Any) -> None:
 def named_blocks(model: nn.Module, blocks: Blocks) -> list[nn.Module]:
     """The modules that ``blocks`` names: a container's children, or each module by itself."""
     if isinstance(blocks, str):
-        found = list(_submodule(model, blocks).children())
+        container = _submodule(model, blocks)
+        found = list(container.children())  # each once
         if not found:
             raise ValueError(f"blocks={blocks!r} names a module without children; name the container of the blocks")
+        if isinstance(container, nn.ModuleList | nn.Sequential) and len(container) > len(found):
+            raise UnsupportedModelError(
+                f"blocks={blocks!r} holds a {type(found[0]).__name__} more than once; the passages through a shared "
+                "block cannot be told apart: explain a model whose blocks run once each"
+            )
         return found
     found = [_submodule(model, each) if isinstance(each, str) else each for each in blocks]
     known = set(model.modules())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -62,15 +63,19 @@ class _PatternWatch:
     """Compares a pattern before and after the caller's hooks."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name, self._thread = name, threading.get_ident()
         self._pattern: Tensor | None = None
 
-    def before(self, module: nn.Module, args: Any, pattern: Tensor) -> Tensor:
+    def before(self, module: nn.Module, args: Any, pattern: Tensor) -> Tensor | None:
+        if threading.get_ident() != self._thread:
+            return None
         # The softmax needs its output for its backward pass; a hook may write into the copy.
         self._pattern = pattern.detach()
         return pattern.clone()
 
     def after(self, module: nn.Module, args: Any, pattern: Tensor) -> None:
+        if threading.get_ident() != self._thread:
+            return
         before, self._pattern = self._pattern, None
         if before is None or pattern.shape != before.shape or not ((pattern == before) | (pattern == 0)).all():
             raise UnsupportedModelError(

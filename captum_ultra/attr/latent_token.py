@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from captum_ultra.adapters import Blocks, TokenLayout
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.inputs import checked_inputs
+from captum_ultra.attr.latents import stream_after
 from captum_ultra.attr.methods.generic_attention import GenericAttention
-from captum_ultra.attr.runs import follow, layout_of
+from captum_ultra.attr.runs import layout_of
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layer, Layers, Token, layer_number, parse_targets
-from captum_ultra.relevance import AttentionInterceptor
+from captum_ultra.errors import warn_caller
+from captum_ultra.relevance import explaining
 
 __all__ = ["LatentTokenAttribution"]
 
@@ -65,35 +68,18 @@ class LatentTokenAttribution(GenericAttention):
         """Explain latent tokens.
 
         Args:
-            inputs: images [B, C, H, W] (float, normalised as the model expects), token ids [B, N],
-                or embeddings [B, N, d]; a 1-tuple gives a 1-tuple.
+            inputs: images [B, C, H, W], token ids [B, N], or embeddings [B, N, d]; a 1-tuple gives a 1-tuple.
             token: which latent tokens: an index (0 is the first token the model sees, CLS where
                 there is one; negative from the end), a (row, col) patch, a list of either, ``"all"`` tokens, or
                 ``"patches"`` (without CLS, registers, distillation tokens).
             layer: number of blocks passed, 0 (the embedding) to L, negative from the end, or a
                 block, or its name: after that block. A list explains several layers from one run.
-            target: per-sample tokens, one [B] or several [B, T] for each example (Captum's wrappers expand it);
-                takes the place of ``token``.
+            target: per-sample tokens, one [B] or several [B, T] for each example, in place of ``token``.
             score: "energy" (f_e), "sum" (f_s), weights [d] or [n, d] (f_w), or a callable of the
                 latents [B, n, d] -> [B, n]; see :func:`captum_ultra.attr.scores.as_score`.
             normalize, self_token, output, interpolation, rescale, additional_forward_args, internal_batch_size,
-                show_progress: as in :meth:`captum_ultra.attr.attribution.TokenAttribution.attribute`.
-
-        Returns:
-            As in :meth:`captum_ultra.attr.attribution.TokenAttribution.attribute`.
-
-        Raises:
-            ValueError, TypeError: for arguments; before the blocks run.
-            UnsupportedModelError: for models that cannot be explained faithfully.
-
-        Example:
-            >>> import torch
-            >>> from torch import nn
-            >>> layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
-            >>> model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-            >>> x = torch.randn(2, 5, 16)
-            >>> LatentTokenAttribution(model).attribute(x, token="all", score="energy").shape
-            torch.Size([2, 5, 5])
+                show_progress: as in :meth:`captum_ultra.attr.attribution.TokenAttribution.attribute`, and so is
+                what is returned and raised.
         """
         return GenericAttention.attribute.__wrapped__(
             self, inputs, target, token=token, layer=layer, score=score, normalize=normalize, self_token=self_token,
@@ -106,25 +92,53 @@ class LatentTokenAttribution(GenericAttention):
         self, inputs: Tensor, token: Token = 0, layer: Layer = -1, *, target: Any = None,
         score: Score = DEFAULT_SCORE, normalize: bool = True, additional_forward_args: Any = None,
     ) -> Tensor:  # fmt: skip
-        """The explained scalar itself: [B] for one token a sample, [B, T] for several.
+        """The explained scalar itself: [B] for one token a sample, [B, T] for several; differentiable.
 
-        The forward function to hand to Captum's metrics and perturbation methods, which compare a
-        change of the input with a change of what was explained. Arguments as in :meth:`attribute`.
+        Arguments as in :meth:`attribute`. The energy of a normalised latent is 1 whatever the input: what Captum's
+        metrics and perturbation methods need is :meth:`scorer`.
         """
-        tensor = checked_inputs(inputs, self.model)
-        targets = parse_targets(token, target)
-        function = as_score(score, normalize)
-        found: list[Tensor] = []
-
-        def check(layout: TokenLayout, stream: Tensor) -> None:
-            found.append(targets.indices(layout, stream.shape[0], stream.device))
-
-        view = self._views(tensor, additional_forward_args)
-        number = layer_number(layer, self.model, view.blocks)
-        trace, _ = follow(view, tensor, additional_forward_args, AttentionInterceptor(), [number], on_layout=check)
-        with torch.no_grad():
-            scores = function(trace.latents[number]).gather(1, found[0])
+        scalar = as_score(score, normalize)
+        if score == "energy" and normalize:
+            warn_caller(
+                "the energy of a normalised latent is 1 for every input; scorer(inputs, ...) gives what changes"
+            )
+        latents, targets = self._latents(inputs, layer, additional_forward_args), parse_targets(token, target)
+        layout = self.token_layout(inputs, additional_forward_args)
+        scores = scalar(latents).gather(1, targets.indices(layout, len(latents), latents.device))
         return scores[:, 0] if targets.single else scores
+
+    def scorer(
+        self, inputs: Tensor, token: Token = 0, layer: Layer = -1, *, target: Any = None,
+        score: Score = DEFAULT_SCORE, normalize: bool = True, additional_forward_args: Any = None,
+    ) -> Callable[[Tensor], Tensor]:  # fmt: skip
+        """The explained scalar as a function of the input, along the direction that is explained at these inputs.
+
+        The forward function to hand to Captum's metrics and perturbation methods, which compare a change of the input
+        with a change of what was explained: of inputs [k B, ...], samples of one input beside each other, to [k B] or
+        [k B, T]. Differentiable. Arguments as in :meth:`attribute`.
+
+        Example:
+            >>> from captum_ultra.models.vit import ViTConfig, VisionTransformer
+            >>> lta = LatentTokenAttribution(VisionTransformer(ViTConfig(dim=16, depth=2, heads=2)))
+            >>> x = torch.rand(1, 3, 64, 64)
+            >>> explained = lta.scorer(x, token=(3, 4), layer=2)
+            >>> explained(x).item() > explained(torch.zeros_like(x)).item()
+            True
+        """
+        scalar, targets = as_score(score, normalize), parse_targets(token, target)
+        leaf = self._latents(inputs, layer, additional_forward_args).detach().requires_grad_()
+        indices = targets.indices(self.token_layout(inputs, additional_forward_args), len(leaf), leaf.device)
+        with torch.inference_mode(False), torch.enable_grad():
+            (directions,) = torch.autograd.grad(scalar(leaf, linear=True).sum(), leaf)
+
+        def explained(others: Tensor) -> Tensor:
+            latents = self._latents(others, layer, additional_forward_args)
+            repeats = len(latents) // len(directions)
+            scores = (latents * directions.repeat_interleave(repeats, 0)).sum(-1)
+            scores = scores.gather(1, indices.repeat_interleave(repeats, 0))
+            return scores[:, 0] if targets.single else scores
+
+        return explained
 
     def token_layout(self, inputs: Tensor, additional_forward_args: Any = None) -> TokenLayout:
         """How the model lays out the tokens of an input: their number, the prefix, the patch grid.
@@ -150,3 +164,10 @@ class LatentTokenAttribution(GenericAttention):
         """
         tensor = checked_inputs(inputs, self.model)
         return layout_of(self._views(tensor, additional_forward_args), tensor, additional_forward_args)
+
+    def _latents(self, inputs: Tensor, layer: Layer, extra: Any) -> Tensor:
+        """Latents [B, n, d] with a graph down to the inputs."""
+        tensor = checked_inputs(inputs, self.model)
+        view = self._views(tensor, extra)
+        with explaining(self.model):
+            return stream_after(view, layer_number(layer, self.model, view.blocks), tensor, extra)

@@ -13,7 +13,7 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import explaining
 from captum_ultra.relevance.walk import LastLayerReached, walk
 
-__all__ = ["LatentReader"]
+__all__ = ["LatentReader", "stream_after"]
 
 
 class LatentReader:
@@ -58,7 +58,7 @@ class LatentReader:
         view = self._views(inputs, additional_forward_args)
         number = layer_number(self.layer, self.model, view.blocks)
         with explaining(self.model, gradients=False):
-            latents = _stream_after(view, number, inputs, additional_forward_args)
+            latents = stream_after(view, number, inputs, additional_forward_args)
         if view.batch_first and latents.shape[0] != inputs.shape[0]:
             raise UnsupportedModelError(
                 f"{view.name} carries a stream of shape {list(latents.shape)} for a batch of {inputs.shape[0]}; wrap "
@@ -73,7 +73,8 @@ class LatentReader:
         return layer_number(self.layer, self.model, self._views(inputs, additional_forward_args).blocks)
 
 
-def _stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:
+def stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:
+    """The residual stream [B, n, d] after a number of blocks, with whatever graph the run has."""
     seen: list[Tensor] = []
 
     def enter(index: int, block: nn.Module, stream: Tensor) -> None:

@@ -39,8 +39,8 @@ def contribute(
     """Say which tokens of a text a summary rests on, and write the text, coloured, or the numbers."""
     from captum_ultra.attr.attribution import DEFAULT_SCORE
     from captum_ultra.attr.contribution.documents import check_text
+    from captum_ultra.attr.methods.titles import method_title
     from captum_ultra.insights.contribute import check_output, contribution_of, read_text, save_contribution
-    from captum_ultra.insights.titles import method_title
     from captum_ultra.models.loader import load_model
 
     # Whatever can be wrong without the model is found before the model is loaded.

@@ -35,9 +35,9 @@ def explain(
 ) -> None:
     """Explain one token of a picture and write a figure, or the map itself."""
     from captum_ultra.attr.attribution import DEFAULT_SCORE
+    from captum_ultra.attr.methods.titles import method_title
     from captum_ultra.insights.explain import explain_image, read_image
     from captum_ultra.insights.figures import check_suffix, save_figure
-    from captum_ultra.insights.titles import method_title
     from captum_ultra.models.loader import load_model
 
     # Whatever can be wrong without the model is found before the model is loaded.

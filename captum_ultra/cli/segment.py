@@ -35,8 +35,8 @@ def segment(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of what is written.")] = Path("out"),
 ) -> None:
     """Segment pictures by their tokens' explanations; write labels, overlays and a page that shows them."""
+    from captum_ultra.attr.methods.titles import method_title
     from captum_ultra.insights.segment_folder import find_pictures, segment_folder
-    from captum_ultra.insights.titles import method_title
     from captum_ultra.models.loader import load_model
     from captum_ultra.segmentation import LatentTokenSegmenter, SegmentationRule
     from captum_ultra.segmentation.cutting import Cut

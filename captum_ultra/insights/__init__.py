@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from captum_ultra.figures.text import contribution_figure
     from captum_ultra.insights.captum_insights import register, unregister
     from captum_ultra.insights.evaluation import curves_figure, panels_figure, points_figure
     from captum_ultra.insights.explorer import Explorer, explore
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from captum_ultra.insights.perturbation import perturbation_figure
     from captum_ultra.insights.segmentation import dendrogram_figure, segmentation_figure
     from captum_ultra.insights.sheets import masks_figure, overlay_figure, perturbation_examples_figure
-    from captum_ultra.insights.text import contribution_figure
     from captum_ultra.insights.visualizer import TokenVisualizer
 
 __all__ = [

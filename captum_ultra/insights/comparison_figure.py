@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from captum_ultra.insights.panels import (
+from captum_ultra.attr.methods.titles import TITLES
+from captum_ultra.figures.panels import (
     FONT,
     ColorScale,
     Patch,
@@ -25,7 +26,6 @@ from captum_ultra.insights.panels import (
     shown_colors,
     styled,
 )
-from captum_ultra.insights.titles import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

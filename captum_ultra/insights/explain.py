@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.attr.methods import find_method
+from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.insights.figures import explain_figure
-from captum_ultra.insights.titles import method_title
 from captum_ultra.io import written_whole
 from captum_ultra.models.loader import LoadedModel
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from captum_ultra.figures.panels import styled
 from captum_ultra.insights.palette import label_colors
-from captum_ultra.insights.panels import styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,13 +7,12 @@ run without a display and inside other programs. One figure has one colour scale
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from captum_ultra.attr.attribution import DEFAULT_SCORE
-from captum_ultra.insights.panels import (
+from captum_ultra.figures.panels import (
     ColorScale,
     Patch,
     annotate,
@@ -26,7 +25,7 @@ from captum_ultra.insights.panels import (
     panels,
     styled,
 )
-from captum_ultra.io import written_whole
+from captum_ultra.figures.saving import check_suffix, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,49 +160,3 @@ def token_layers_figure(
             annotate(panel, note)
     color_bar(figure, axes, scale, f"relevance (score: {score})")
     return figure
-
-
-@styled
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write a figure; the suffix decides the format. Text stays text in PDF and SVG.
-
-    Args:
-        figure: from one of the functions above.
-        path: its folder is made when missing.
-        dpi: pixels an inch, of bitmaps and of the images inside vector formats.
-
-    Returns:
-        The path written.
-
-    Raises:
-        ValueError: for a suffix that matplotlib cannot write; the message lists those it can.
-    """
-    path = check_suffix(path)
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
-    return path
-
-
-def check_suffix(path: str | Path) -> Path:
-    """The path, if its suffix names a format that `save_figure` writes.
-
-    Raises:
-        ValueError: the message lists the suffixes that can be written.
-
-    Example:
-        >>> check_suffix("map.gif.exe")
-        Traceback (most recent call last):
-        ...
-        ValueError: cannot write 'map.gif.exe': the suffix '.exe' names no format of figures; possible are ...
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    path = Path(path)
-    known = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in known:
-        raise ValueError(
-            f"cannot write {path.name!r}: the suffix {path.suffix!r} names no format of figures; possible are "
-            + ", ".join(f".{suffix}" for suffix in sorted(known))
-            + "."
-        )
-    return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from captum_ultra.insights.panels import styled
+from captum_ultra.figures.panels import styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.methods import find_method
+from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.data.scenes import Scene
 from captum_ultra.experiments.auc import roc_auc
 from captum_ultra.insights.comparison_figure import token_methods_figure
 from captum_ultra.insights.explain import patch_grid
 from captum_ultra.insights.figures import token_layers_figure
-from captum_ultra.insights.titles import method_title
 from captum_ultra.models.vit import VisionTransformer
 
 if TYPE_CHECKING:

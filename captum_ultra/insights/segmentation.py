@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from captum_ultra.figures.panels import as_picture, panels, styled
 from captum_ultra.insights.palette import label_colors, paint
-from captum_ultra.insights.panels import as_picture, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from captum_ultra.insights.palette import overlay
-from captum_ultra.insights.panels import (
+from captum_ultra.figures.panels import (
     TARGET,
     ColorScale,
     Patch,
@@ -24,6 +23,7 @@ from captum_ultra.insights.panels import (
     panels,
     styled,
 )
+from captum_ultra.insights.palette import overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.result import Contribution
 from captum_ultra.attr.contribution.token_contribution import TokenContribution
+from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.data.facts import SEPARATOR, Document
 from captum_ultra.experiments.average_precision import average_precision
-from captum_ultra.insights.titles import method_title
 
 __all__ = ["DocumentExplanation", "explain_document"]
 

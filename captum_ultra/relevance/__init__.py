@@ -17,22 +17,7 @@ from captum_ultra.relevance.token_transformation import TokenTransformation, Tra
 from captum_ultra.relevance.trace import Trace, trace_run
 
 __all__ = [
-    "AttentionInterceptor",
-    "Cells",
-    "Explained",
-    "Flow",
-    "Rule",
-    "TokenTransformation",
-    "Trace",
-    "TransformationWeights",
-    "explaining",
-    "gradient_rows",
-    "gradient_weighted",
-    "gradients",
-    "in_chunks",
-    "pull_back",
-    "rollout",
-    "row_gradient",
-    "through_tail",
-    "trace_run",
-]
+    "AttentionInterceptor", "Cells", "Explained", "Flow", "Rule", "TokenTransformation", "Trace",
+    "TransformationWeights", "explaining", "gradient_rows", "gradient_weighted", "gradients", "in_chunks",
+    "pull_back", "rollout", "row_gradient", "through_tail", "trace_run",
+]  # fmt: skip

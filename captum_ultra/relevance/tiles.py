@@ -92,29 +92,30 @@ def tiled_values(grad: Tensor, call: AttentionCall) -> Tensor:
     """The gradient of the values alone [T, B, G, n, d_v], A^T dO, of that of the output [T, B, H, n, d_v]."""
     targets, batch, heads, n, d_v = grad.shape
     compute = torch.promote_types(call.query.dtype, torch.float32)
-    q, k = (by_head(each, heads, compute) for each in (call.query, call.key))
-    q, width = q * call.scale, k.shape[1]
     d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).flatten(2).contiguous()
-    dv = q.new_zeros(batch * heads, width, targets * d_v)
-    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
-        keys = slice(rows.stop if call.is_causal else width)
-        dv[head, keys].baddbmm_(_probabilities(q, k, call, head, rows, keys).transpose(1, 2), d_out[head, rows])
+    dv = d_out.new_zeros(batch * heads, call.key.shape[2], targets * d_v)
+    for head, rows, keys, probabilities in _maps(call, compute):
+        dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_out[head, rows])
     return _values(dv, call, targets)
 
 
 def tiled_forward(relevance: Tensor, call: AttentionCall, rule: Rule) -> Tensor:
     """What a rule that sees no gradient adds [T, B, H, n]; arguments as in :func:`tiled_backward`."""
     targets, (batch, heads, n, _) = len(relevance), call.query.shape
-    compute = torch.promote_types(call.query.dtype, torch.float32)
-    q, k = (by_head(each, heads, compute) for each in (call.query, call.key))
-    q = q * call.scale
     above = relevance.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
     added = torch.zeros_like(above)
-    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
-        keys = slice(rows.stop if call.is_causal else n)
-        probabilities = _probabilities(q, k, call, head, rows, keys)
-        added[head, :, keys] += rule(above[head, :, rows], probabilities, q.new_empty(0))
+    for head, rows, keys, probabilities in _maps(call, torch.promote_types(call.query.dtype, torch.float32)):
+        added[head, :, keys] += rule(above[head, :, rows], probabilities, above.new_empty(0))
     return added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
+
+
+def _maps(call: AttentionCall, compute: torch.dtype) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+    """All of A by tiles: heads of the batch, rows, keys, and the tile [g, rows, keys]."""
+    heads = call.query.shape[1]
+    q, k = by_head(call.query, heads, compute) * call.scale, by_head(call.key, heads, compute)
+    for head, rows in cut(len(q), q.shape[1], 1, call.is_causal, q.device):
+        keys = slice(rows.stop if call.is_causal else k.shape[1])
+        yield head, rows, keys, _probabilities(q, k, call, head, rows, keys)
 
 
 def _probabilities(q: Tensor, k: Tensor, call: AttentionCall, head: slice, rows: slice, keys: slice) -> Tensor:

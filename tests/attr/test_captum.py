@@ -6,12 +6,13 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from captum.attr import GradientAttribution, LayerAttribution, NoiseTunnel
+from captum.attr import GradientAttribution, LayerAttribution, NoiseTunnel, Saliency
 from captum.attr import visualization as viz
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor
 
 from captum_ultra import LatentTokenAttribution
+from captum_ultra.attr.latents import LatentReader
 from tests.attr.models import images, text, vit
 
 matplotlib.use("Agg")
@@ -33,19 +34,15 @@ def test_is_a_gradient_attribution_with_captums_conventions(lta: LatentTokenAttr
     torch.testing.assert_close(result[0], lta.attribute(x, token=3))
 
 
-@pytest.mark.parametrize("token", ["argument", "target", "per-sample target"])
-def test_noise_tunnel_averages_the_maps_of_noisy_inputs(lta: LatentTokenAttribution, token: str) -> None:
-    x = images()
-    given = {"argument": {"token": 3}, "target": {"target": 3}, "per-sample target": {"target": torch.tensor([3, 5])}}[
-        token
-    ]
-    tunnel = NoiseTunnel(lta)
-    still = tunnel.attribute(x, nt_samples=3, stdevs=0.0, nt_type="smoothgrad", layer=2, **given)
-    torch.testing.assert_close(still, lta.attribute(x, layer=2, **given))
-    torch.manual_seed(0)
-    noisy = tunnel.attribute(x, nt_samples=4, nt_samples_batch_size=2, stdevs=0.5, layer=2, **given)
-    assert noisy.shape == (2, 1, 16, 16)
-    assert not torch.allclose(noisy, still)
+def test_noise_tunnel_averages_the_maps_of_noisy_inputs(lta: LatentTokenAttribution) -> None:
+    x, tunnel = images(), NoiseTunnel(lta)
+    for given in ({"token": 3}, {"target": 3}, {"target": torch.tensor([3, 5])}):
+        still = tunnel.attribute(x, nt_samples=3, stdevs=0.0, nt_type="smoothgrad", layer=2, **given)
+        torch.testing.assert_close(still, lta.attribute(x, layer=2, **given))
+        torch.manual_seed(0)
+        noisy = tunnel.attribute(x, nt_samples=4, nt_samples_batch_size=2, stdevs=0.5, layer=2, **given)
+        assert noisy.shape == (2, 1, 16, 16)
+        assert not torch.allclose(noisy, still)
 
 
 def test_noise_tunnel_hands_every_sample_its_own_token(lta: LatentTokenAttribution) -> None:
@@ -75,7 +72,11 @@ def test_infidelity_takes_the_map_in_the_shape_of_the_input(lta: LatentTokenAttr
         return noise, inputs - noise
 
     torch.manual_seed(0)
-    result = infidelity(lambda inputs: lta.score(inputs, token=3, layer=2), perturb, x, channels, n_perturb_samples=5)
+    explained = lta.scorer(x, token=3, layer=2)
+    result = infidelity(explained, perturb, x, channels, n_perturb_samples=5)
+    torch.manual_seed(0)  # the energy of a normalised latent is one for every input: an empty map must not win
+    empty = infidelity(explained, perturb, x, torch.zeros_like(channels), n_perturb_samples=5)
+    assert (empty > 0).all()
     assert result.shape == (2,) and torch.isfinite(result).all() and (result > 0).all()
 
 
@@ -87,7 +88,9 @@ def test_score_is_the_explained_scalar(lta: LatentTokenAttribution) -> None:
         lta.model(x)
     handle.remove()
     z = latents["z"]
-    torch.testing.assert_close(lta.score(x, token=3, layer=2), (z / z.norm(dim=-1, keepdim=True)).sum(-1)[:, 3])
+    torch.testing.assert_close(
+        lta.score(x, token=3, layer=2, score="sum"), (z / z.norm(dim=-1, keepdim=True)).sum(-1)[:, 3]
+    )
     torch.testing.assert_close(
         lta.score(x, token=[3, 4], layer=2, score="energy", normalize=False), z.square().sum(-1)[:, 3:5]
     )
@@ -111,7 +114,7 @@ def test_layer_attribution_interpolate_enlarges_patch_maps(lta: LatentTokenAttri
     x = images()
     patches = lta.attribute(x, token=3, output="patches").unflatten(-1, (4, 4)).unsqueeze(1)
     enlarged = LayerAttribution.interpolate(patches, (16, 16), interpolate_mode="bicubic")
-    torch.testing.assert_close(enlarged, lta.attribute(x, token=3))
+    torch.testing.assert_close(enlarged, lta.attribute(x, token=3, interpolation="bicubic"))
 
 
 def test_noise_tunnel_over_embeddings_of_text() -> None:
@@ -131,3 +134,22 @@ def test_noise_tunnel_over_embeddings_of_text() -> None:
     x = torch.randn(2, 7, 16)
     rows = NoiseTunnel(LatentTokenAttribution(FromEmbeddings())).attribute(x, nt_samples=2, stdevs=0.1, target=2)
     assert rows.shape == (2, 7)
+
+
+def test_the_scorer_is_the_linear_score_along_a_fixed_direction_and_has_gradients(lta: LatentTokenAttribution) -> None:
+    x, other = images(), images(seed=7)
+    reader = LatentReader(lta.model, layer=2)
+    z, changed = reader(x)[:, 3], reader(other)[:, 3]
+    direction = z / z.square().sum(-1, keepdim=True)
+    explained = lta.scorer(x, token=3, layer=2, score="energy")
+    torch.testing.assert_close(explained(x), torch.ones(2))
+    torch.testing.assert_close(explained(other), (changed * direction).sum(-1))
+    twice = other.repeat_interleave(2, 0)
+    torch.testing.assert_close(explained(twice), explained(other).repeat_interleave(2))
+    gradient = Saliency(explained).attribute(other)
+    assert gradient.shape == x.shape and (gradient > 0).any()
+
+
+def test_a_score_that_cannot_change_is_called_one(lta: LatentTokenAttribution) -> None:
+    with pytest.warns(UserWarning, match="1 for every input"):
+        torch.testing.assert_close(lta.score(images(), token=3, layer=2, score="energy"), torch.ones(2))

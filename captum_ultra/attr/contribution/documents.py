@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters.text import longest_text, vocabulary_size
-from captum_ultra.attr.contribution.tokens import Span, TokenizedText, tokenize, tokens_in_span, tokens_of_parts
+from captum_ultra.texts.tokens import Span, TokenizedText, tokenize, tokens_in_span, tokens_of_parts
 
 __all__ = ["Document", "check_text", "joined_document", "padded", "span_document"]
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from captum_ultra.attr.contribution.aggregate import ScoredText, aggregate, sentence_spans, word_spans
-from captum_ultra.attr.contribution.tokens import Span
+from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.io import load_tensors, save_tensors, written_whole
+from captum_ultra.texts.aggregate import ScoredText, aggregate, sentence_spans, word_spans
+from captum_ultra.texts.tokens import Span
 
 if TYPE_CHECKING:
     from captum.attr import LLMAttributionResult
@@ -102,6 +103,11 @@ class SpanContribution:
         return tuple(self.target_text[start:end] for start, end in self.target_spans)
 
     @property
+    def method_title(self) -> str:
+        """The method and the score that it explains, as figures and pages name them."""
+        return method_title(self.method, self.score)
+
+    @property
     def latent_positions(self) -> Tensor:
         """[T], indices of the latents that were explained, one before the target tokens for "prediction"."""
         return self.target_positions - (1 if self.position == "prediction" else 0)
@@ -135,7 +141,7 @@ class SpanContribution:
     def sentences(self, aggregation: str = "sum") -> list[ScoredText]:
         """Sentences of the source text: (text, score, span).
 
-        They end as :func:`captum_ultra.attr.contribution.aggregate.sentence_spans` says.
+        They end as :func:`captum_ultra.texts.aggregate.sentence_spans` says.
 
         Args:
             aggregation: over the tokens of a sentence: "sum", "mean" or "max".
@@ -191,7 +197,7 @@ class SpanContribution:
 
     def to_html(self) -> str:
         """A page of its own: the text coloured by relevance, and by that of one target token on demand."""
-        from captum_ultra.insights.text import contribution_page
+        from captum_ultra.figures.text import contribution_page
 
         return contribution_page(self)
 
@@ -205,7 +211,7 @@ class SpanContribution:
 
     def figure(self) -> Figure:
         """The text coloured by relevance, with a colour bar."""
-        from captum_ultra.insights.text import contribution_figure
+        from captum_ultra.figures.text import contribution_figure
 
         return contribution_figure(self)
 
@@ -215,7 +221,7 @@ class SpanContribution:
         Raises:
             ValueError: for another suffix.
         """
-        from captum_ultra.insights.figures import check_suffix, save_figure
+        from captum_ultra.figures.saving import check_suffix, save_figure
 
         check_suffix(path)
         return save_figure(self.figure(), path)
@@ -286,22 +292,8 @@ class Contribution(SpanContribution):
         begin = self.separator_span[1]
         return tuple((max(start - begin, 0), max(stop - begin, 0)) for start, stop in self.target_offsets)
 
-    @property
-    def context_offsets(self) -> tuple[Span, ...]:
-        """S character spans in ``context``."""
-        return self.source_spans
-
-    @property
-    def summary_offsets(self) -> tuple[Span, ...]:
-        """T character spans in ``summary``."""
-        return self.target_spans
-
-    @property
-    def context_tokens(self) -> tuple[str, ...]:
-        """S slices of the context."""
-        return self.source_tokens
-
-    @property
-    def summary_tokens(self) -> tuple[str, ...]:
-        """T slices of the summary."""
-        return self.target_tokens
+    # The same under names that say which part is meant.
+    context_offsets = property(lambda self: self.source_spans, doc="S character spans in ``context``.")
+    summary_offsets = property(lambda self: self.target_spans, doc="T character spans in ``summary``.")
+    context_tokens = property(lambda self: self.source_tokens, doc="S slices of the context.")
+    summary_tokens = property(lambda self: self.target_tokens, doc="T slices of the summary.")

@@ -15,7 +15,6 @@ from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.assemble import Options, assemble
 from captum_ultra.attr.contribution.documents import Document, check_text, joined_document, padded, span_document
 from captum_ultra.attr.contribution.result import Contribution, SpanContribution
-from captum_ultra.attr.contribution.tokens import check_tokenizer, tokenize, warn_of_unknown
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.methods.attention_rollout import AttentionRollout
 from captum_ultra.attr.presentation import Presentation
@@ -24,6 +23,7 @@ from captum_ultra.attr.runs import half_precision_explained
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Targets, layer_numbers
 from captum_ultra.errors import UnsupportedModelError, warn_caller
+from captum_ultra.texts.tokens import check_tokenizer, tokenize, warn_of_unknown
 
 __all__ = ["TokenContribution"]
 

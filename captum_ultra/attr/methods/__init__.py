@@ -9,19 +9,11 @@ from captum_ultra.attr.attribution import TokenAttribution
 __all__ = ["METHODS", "find_method", "find_methods", "method_class"]
 
 METHODS: dict[str, str] = {
-    "raw_attention": "RawAttention",
-    "rollout": "AttentionRollout",
-    "gae": "GenericAttention",
-    "grad_cam": "AttentionGradCam",
-    "attcat": "AttCAT",
-    "legrad": "LeGrad",
-    "token_tm": "TokenTM",
-    "conservative_lrp": "ConservativeLRP",
-    "residual_lrp": "ResidualLRP",
-    "lrp": "LRP",
-    "partial_lrp": "PartialLRP",
+    "raw_attention": "RawAttention", "rollout": "AttentionRollout", "gae": "GenericAttention",
+    "grad_cam": "AttentionGradCam", "attcat": "AttCAT", "legrad": "LeGrad", "token_tm": "TokenTM",
+    "conservative_lrp": "ConservativeLRP", "residual_lrp": "ResidualLRP", "lrp": "LRP", "partial_lrp": "PartialLRP",
     "transformer_attribution": "TransformerAttribution",
-}
+}  # fmt: skip
 """Short name -> the name of the class in :mod:`captum_ultra`."""
 ALIASES = {"ultra": "gae", "conservative": "conservative_lrp", "residual": "residual_lrp"}
 """What the methods are called where they explain latent tokens."""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import METHODS
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.data import ObjectScenes
 from captum_ultra.experiments.class_faithfulness.maps import LABELS, map_makers
 from captum_ultra.experiments.class_faithfulness.sanity import FAILS_FROM, Sanity
 from captum_ultra.experiments.class_faithfulness.sanity_tables import sanity_numbers
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness
+from captum_ultra.figures.panels import styled
 from captum_ultra.insights.palette import label_colors
-from captum_ultra.insights.panels import styled
 from captum_ultra.models.vit_classifier import ViTClassifier
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ __all__ = ["ABSOLUTE", "CONTROLS", "LABELS", "MapMaker", "edges", "map_makers", 
 MapMaker = Callable[[ObjectScene, Tensor, int, int], Tensor]
 """(scene, its input [1, 3, H, W], class, number of the scene) -> map [H, W], not scaled."""
 
-ABSOLUTE = {f"{method}_absolute": method for method in ("attcat", "conservative_lrp", "lrp")}
+ABSOLUTE = {f"{method}_absolute": method for method in ("attcat", "conservative_lrp", "residual_lrp", "lrp")}
 """Signed methods once more, by absolute value: the name of the map -> that of the method."""
 
 LABELS = {

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from captum_ultra.experiments.cell_store import CellStore
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 
 __all__ = ["claim", "digest", "versions", "weights_digest"]
 

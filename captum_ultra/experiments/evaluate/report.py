@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captum_ultra.experiments.evaluate.folder import versions
 from captum_ultra.experiments.evaluate.rows import Row, as_csv
 from captum_ultra.experiments.evaluate.study import Result, Study
-from captum_ultra.insights.files import written_whole
+from captum_ultra.io import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from captum_ultra.adapters import Blocks
 from captum_ultra.attr.attribution import DEFAULT_SCORE, TokenAttribution
 from captum_ultra.attr.methods import find_method
+from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.attr.scores import Score, as_score
-from captum_ultra.insights.titles import method_title
 
 __all__ = ["DEFAULT_METHODS", "Method", "Methods", "named_methods", "rows_of_methods"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captum_ultra.attr.contribution.aggregate import grouped, sentence_spans, word_spans
-from captum_ultra.attr.contribution.tokens import Span, TokenizedText, tokens_of_parts
-from captum_ultra.insights.text import segments
+from captum_ultra.figures.text import segments
+from captum_ultra.texts.aggregate import grouped, sentence_spans, word_spans
+from captum_ultra.texts.tokens import Span, TokenizedText, tokens_of_parts
 
 __all__ = ["pieces_of"]
 

@@ -14,11 +14,11 @@ from captum_ultra.adapters import Blocks
 from captum_ultra.adapters.text import input_device
 from captum_ultra.attr.contribution.documents import check_text, padded, span_document
 from captum_ultra.attr.contribution.token_contribution import TokenContribution
-from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_of_parts, warn_of_unknown
 from captum_ultra.insights.explorer.images import layer_numbers
 from captum_ultra.insights.explorer.methods import Method, rows_of_methods
 from captum_ultra.insights.explorer.packing import Blob, is_signed, quantised
 from captum_ultra.insights.explorer.pieces import pieces_of
+from captum_ultra.texts.tokens import TokenizedText, tokenize, tokens_of_parts, warn_of_unknown
 
 __all__ = ["TextMaps", "text_maps"]
 

@@ -1,4 +1,4 @@
-"""Gates, sizes, and other operations that may stand where no relevance comes by.
+"""Operations that may stand only where no relevance comes by: gates, sizes, and what has no rule.
 
 ``x * sigmoid(c x)`` is a gated signal, ``x / norm(x)`` a signal of another length: the signal takes all
 relevance, the gate and the norm are constants. Any other use of them would lose relevance, and is refused.
@@ -14,32 +14,11 @@ from torch import Tensor
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, replaced, tensors_in
 from captum_ultra.relevance.lrp.place import running_module
 
-__all__ = ["factor", "guarded"]
-
-
-def factor(op: Operation) -> Tensor:
-    """The ordinary result of an operation, which refuses to be given relevance.
-
-    Raises:
-        UnsupportedModelError: in the backward pass, if the result was used as a signal.
-    """
-    op.place = running_module(op.model)
-    return _Factor.apply(op, *op.signals)
-
-
-class _Factor(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, op: Operation, *signals: Tensor) -> Tensor:
-        ctx.op = op
-        return op.with_signals(*signals)
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> Any:
-        ctx.op.refuse("is covered as a gate or a norm that signals are multiplied or divided by")
+__all__ = ["guarded"]
 
 
 def guarded(op: Operation, why: str) -> Any:
-    """The ordinary result of an operation, which says, if a gradient comes by, why it has none.
+    """The ordinary result of an operation, which says, if relevance comes by, why it takes none.
 
     Raises:
         UnsupportedModelError: in the backward pass.
@@ -56,5 +35,5 @@ class _Guard(torch.autograd.Function):
         return value.clone()  # no view, which the model could not change in place
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:
         ctx.refuse()

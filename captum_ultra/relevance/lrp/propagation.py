@@ -16,7 +16,7 @@ from captum_ultra.relevance.lrp import shares, table
 from captum_ultra.relevance.lrp.attention import attention_shares, output_shares
 from captum_ultra.relevance.lrp.carry import carry
 from captum_ultra.relevance.lrp.division import safe_divide
-from captum_ultra.relevance.lrp.factors import factor
+from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.lrp.records import MapRelevance
@@ -91,7 +91,7 @@ class Propagation(OperationGraph):
     def ruled(self, op: Operation) -> Any:
         name = op.name
         if self.all_are(op, FACTOR) or name in table.FACTORS:
-            result = factor(op)
+            result = guarded(op, "is covered as a gate or a norm that signals are multiplied or divided by")
             self.kinds[result] = FACTOR
             return result
         if name in table.FOLLOWED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import ModelViews
@@ -19,6 +18,7 @@ class Classifier(nn.Module):
         model: with a classification head.
 
     Example:
+        >>> import torch
         >>> from captum_ultra.models.vit_classifier import ViTClassifier
         >>> Classifier(ViTClassifier())(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 6])

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.methods import METHODS, method_class
 from captum_ultra.attr.methods.token_tm import TokenTM
+from captum_ultra.attr.presentation import min_max
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.perturbation.seeds import seeded_generator
 
@@ -32,6 +32,7 @@ LABELS = {
     "legrad": "LeGrad",
     "token_tm": "TokenTM",
     "conservative_lrp": "Conservative LRP",
+    "residual_lrp": "Residual LRP",
     "lrp": "LRP",
     "partial_lrp": "partial LRP",
     "transformer_attribution": "Transformer Attribution",

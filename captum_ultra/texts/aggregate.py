@@ -9,7 +9,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import NamedTuple
 
-from captum_ultra.attr.contribution.tokens import Span, visible_places
+from captum_ultra.texts.tokens import Span, visible_places
 
 __all__ = ["ScoredText", "aggregate", "grouped", "sentence_spans", "word_spans"]
 

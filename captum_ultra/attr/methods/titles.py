@@ -8,19 +8,11 @@ from captum_ultra.attr.scores import Score, name_of_score
 __all__ = ["TITLES", "method_title"]
 
 TITLES = {
-    "raw_attention": "raw attention",
-    "rollout": "rollout",
-    "gae": "GAE",
-    "grad_cam": "Grad-CAM",
-    "attcat": "AttCAT",
-    "legrad": "LeGrad",
-    "token_tm": "TokenTM",
-    "conservative_lrp": "conservative LRP",
-    "residual_lrp": "residual LRP",
-    "lrp": "LRP",
-    "partial_lrp": "partial LRP",
+    "raw_attention": "raw attention", "rollout": "rollout", "gae": "GAE", "grad_cam": "Grad-CAM",
+    "attcat": "AttCAT", "legrad": "LeGrad", "token_tm": "TokenTM", "conservative_lrp": "conservative LRP",
+    "residual_lrp": "residual LRP", "lrp": "LRP", "partial_lrp": "partial LRP",
     "transformer_attribution": "Transformer Attr.",
-}
+}  # fmt: skip
 """Of the methods in :data:`captum_ultra.attr.methods.METHODS`."""
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_ultra.insights.panels import ColorScale, styled
-from captum_ultra.insights.titles import method_title
+from captum_ultra.figures.panels import ColorScale, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from captum_ultra.attr.contribution.result import SpanContribution
-    from captum_ultra.attr.contribution.tokens import Span
+    from captum_ultra.texts.tokens import Span
 
 __all__ = ["Segment", "TextView", "contribution_figure", "contribution_page", "segments"]
 
@@ -99,8 +98,7 @@ class TextView:
     def heading(self) -> str:
         found = self.found
         latents = "" if found.position == "token" else ", latents before the targets"
-        by = method_title(found.method, found.score)
-        return f"{found.model}, layer {found.layer}, {by}, {found.reduce} over targets{latents}"
+        return f"{found.model}, layer {found.layer}, {found.method_title}, {found.reduce} over targets{latents}"
 
     @property
     def sink_note(self) -> str:
@@ -130,7 +128,7 @@ def contribution_page(found: SpanContribution) -> str:
     """
     from jinja2 import Environment, StrictUndefined
 
-    from captum_ultra.insights.text_page import PAGE
+    from captum_ultra.figures.text_page import PAGE
 
     view = TextView(found)
     data: dict[str, Any] = {
@@ -166,7 +164,7 @@ def contribution_figure(found: SpanContribution) -> Figure:
         >>> len(contribution_figure(found).axes[0].patches)  # one background for each token of the context
         5
     """
-    from captum_ultra.insights.text_figure import Line, Run, text_figure
+    from captum_ultra.figures.text_figure import Line, Run, text_figure
 
     view, (of_sources, of_targets) = TextView(found), _names(found)
     high = _high(view.scores)

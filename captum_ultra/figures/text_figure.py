@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from captum_ultra.insights.panels import FONT
+from captum_ultra.figures.panels import FONT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

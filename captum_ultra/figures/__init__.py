@@ -1,0 +1,1 @@
+"""Drawing: from arrays and small values to figures and pages; knows no model and no method."""

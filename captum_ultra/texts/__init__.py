@@ -1,0 +1,1 @@
+"""From characters to tokens and back, and scores of tokens put together; knows nothing of what made them."""
