@@ -176,7 +176,8 @@ class Linearisation(OperationGraph):
         left, right, signs = shares.summands(op)
         streams = [self.kinds.get(each) == STREAM for each in (left, right) if isinstance(each, Tensor)]
         result: Tensor = op.run()
-        if self.rules.gamma and any(streams) and is_signal(left) and is_signal(right) and left is not right:
+        two = is_signal(left) and is_signal(right) and left is not right
+        if self.rules.gamma and any(streams) and two and left.shape == right.shape:  # a mean taken off is no branch
             x, u = (sign * each.detach() for sign, each in zip(signs, (left, right), strict=True))
             factors = residual_factors(x, u, self.rules.gamma)
             result = two_factored(result, left, right, *(s * f for s, f in zip(signs, factors, strict=True)))
