@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from captum_ultra.cli.application import LatentScore, Method, app
+from captum_ultra.cli.application import LatentScore, app
 
 
 class Position(str, Enum):
@@ -24,7 +24,10 @@ def contribute(
     summary: Annotated[str, typer.Option(help="The text that rests on it; begin it with a blank.", show_default=False)],
     model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "facts-llama",
     layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
-    method: Method = "residual",
+    method: Annotated[
+        str | None,
+        typer.Option(help="ultra, residual, rollout, ...; conservative, with constant gates, if not given."),
+    ] = None,
     score: LatentScore = None,
     position: Annotated[
         Position, typer.Option(help="Latents at the summary's tokens, or those before, which predict them.")
@@ -39,7 +42,7 @@ def contribute(
     """Say which tokens of a text a summary rests on, and write the text, coloured, or the numbers."""
     from captum_ultra.attr.attribution import DEFAULT_SCORE
     from captum_ultra.attr.contribution.documents import check_text
-    from captum_ultra.attr.methods.titles import method_title
+    from captum_ultra.attr.methods import find_method
     from captum_ultra.insights.contribute import check_output, contribution_of, read_text, save_contribution
     from captum_ultra.models.loader import load_model
 
@@ -48,7 +51,8 @@ def contribute(
     text = read_text(context)
     check_text(summary, "summary")
     scalar = DEFAULT_SCORE if score is None else score.value
-    explained = method_title(method, scalar)
+    if method is not None:
+        find_method(method)
     found = contribution_of(
         load_model(model),
         text,
@@ -63,4 +67,4 @@ def contribute(
     pieces = sorted(found.words(), key=lambda piece: -piece.score)[:top] if words else found.top(top)
     for piece in pieces:
         typer.echo(f"{piece.score:10.4g}  {piece.text!r}")
-    typer.echo(f"{context.name}, {model}, layer {found.layer}, {explained}: {output}")
+    typer.echo(f"{context.name}, {model}, layer {found.layer}, {found.method_title}: {output}")

@@ -16,7 +16,7 @@ __all__ = ["check_output", "contribution_of", "read_text", "save_contribution"]
 
 
 def contribution_of(
-    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, method: str = "residual",
+    loaded: LoadedModel, context: str, summary: str, *, separator: str, layer: int, method: str | None = None,
     score: str = DEFAULT_SCORE, position: str = "prediction",
 ) -> Contribution:  # fmt: skip
     """What the tokens of a context contributed to its summary; see :meth:`TokenContribution.attribute`.
@@ -27,7 +27,7 @@ def contribution_of(
         summary: what rests on it.
         separator: stands between them.
         layer: number of blocks passed, negative from the end.
-        method: a name that :func:`captum_ultra.attr.methods.find_method` knows.
+        method: as in :class:`captum_ultra.TokenContribution`.
         score: "sum" or "energy".
         position: "token" or "prediction".
 

@@ -27,6 +27,7 @@ from captum_ultra.texts.tokens import check_tokenizer, tokenize, warn_of_unknown
 
 __all__ = ["TokenContribution"]
 
+_DEFAULT_CHOICES = {"gates": "constant", "reading": "absolute"}  # of "conservative"; docs/which_latent_method.md
 _PROBE = 4  # tokens that tell a causal model from one that looks ahead
 
 
@@ -39,9 +40,9 @@ class TokenContribution:
         lambda_i = mean_j S[|x| + j, i]
 
     is what context token i contributed to the summary. The defaults are what finds evidence best where it is known:
-    residual-weighted relevance, which is signed, of the energy of the latents that predict the summary. The paper's own
-    are ``method="ultra"``, ``score="sum"``, ``position="token"``. The model is explained in evaluation mode and left
-    exactly as it was found.
+    conservative relevance with constant gates, by absolute value, of the energy of the latents that predict the
+    summary; ``method="residual"`` is nearly as good and signed. The paper's own are ``method="ultra"``, ``score="sum"``,
+    ``position="token"``. The model is explained in evaluation mode and left exactly as it was found.
 
     Args:
         model: a causal language model of transformers, or a TransformerLens bridge; for
@@ -51,7 +52,8 @@ class TokenContribution:
         blocks: the name of the container of the residual blocks, or the blocks in order; found
             automatically when None.
         method: "residual", "conservative", "ultra", or another name of
-            :data:`captum_ultra.attr.methods.METHODS`.
+            :data:`captum_ultra.attr.methods.METHODS`; None takes "conservative" with ``gates="constant"`` and
+            ``reading="absolute"``.
         choices: of the method, such as ``reading`` or ``gamma`` of "residual".
 
     Raises:
@@ -71,10 +73,12 @@ class TokenContribution:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None, *, method: str = "residual",
+        self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None, *, method: str | None = None,
         **choices: Any,
     ) -> None:  # fmt: skip
         self._views = ModelViews(model, blocks)
+        if method is None:
+            method, choices = "conservative", {**_DEFAULT_CHOICES, **choices}
         self.method, self._method = method, find_method(method)(model, blocks)
         self._choices = self._method.checked(choices)
         tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer
