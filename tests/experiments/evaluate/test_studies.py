@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_ultra import LatentTokenAttribution
+from captum_ultra import GenericAttention, LatentTokenAttribution
 from captum_ultra.data.registry import segmentation_dataset
 from captum_ultra.experiments.evaluate.rows import Row
 from captum_ultra.metrics import InitialTokenIoU, MatchedSegmentation
@@ -44,7 +44,7 @@ def matched(layer: int = DEPTH, score: object = "sum", threshold: float | None =
 def selected(tau: float, layer: int = DEPTH) -> float:
     metric, explain = InitialTokenIoU(threshold=tau), LatentTokenAttribution(small_model().model)
     for x, target in samples():
-        maps = explain.attribute(x, token="patches", layer=layer, output="patches")
+        maps = explain.attribute(x, token="patches", layer=layer, score="sum", output="patches")
         metric.update(maps.unflatten(-1, (8, 8)), target)
     return 100 * float(metric.compute())
 
@@ -88,13 +88,13 @@ def test_object_selection_and_tau(tmp_path: Path) -> None:
 
 
 def test_one_explanation_serves_all_zetas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explained, attribute = [], LatentTokenAttribution.attribute
+    explained, attribute = [], GenericAttention.attribute
 
     def counted(*arguments: object, **named: object) -> object:
         explained.append(1)
         return attribute(*arguments, **named)
 
-    monkeypatch.setattr(LatentTokenAttribution, "attribute", counted)
+    monkeypatch.setattr(GenericAttention, "attribute", counted)
     rows = run("ultra-zeta", tmp_path, values=(0.001, 0.01, 0.1)).rows
     assert len(explained) == IMAGES
     assert_matched(rows, matched())
@@ -107,7 +107,7 @@ def test_one_explanation_serves_all_zetas(tmp_path: Path, monkeypatch: pytest.Mo
 def test_perturbation(tmp_path: Path) -> None:
     report = run("ultra-perturbation", tmp_path, values=(0.25, 0.5))
     for mode in ("mask", "noise"):
-        test = LatentPerturbationTest(small_model().model, DEPTH, (0.25, 0.5), mode=mode)
+        test = LatentPerturbationTest(small_model().model, DEPTH, (0.25, 0.5), score="sum", mode=mode)
         expected = test.run([x[0] for x, _ in samples()])
         for order, curve in zip(("positive", "negative", "random"), expected.curve, strict=True):
             assert value(report.rows, f"{mode}: {order}", at=0.5) == float(curve[1])
