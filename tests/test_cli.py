@@ -202,7 +202,7 @@ def test_contribute_writes_what_the_suffix_says(language_model: str, story: Path
     result = contribute(language_model, story, "--layer", 2, "--score", "energy", "--separator", r" :\n", "-o", output)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-1] == f"story.txt, {language_model}, layer 2, residual LRP, energy score: {output}"
+    assert lines[-1] == f"story.txt, {language_model}, layer 2, conservative LRP, energy score: {output}"
     assert [file.name for file in output.parent.iterdir()] == [name]
     loaded = load_model(language_model)
     expected: Any = captum_ultra.TokenContribution(loaded.model, loaded.tokenizer).attribute(

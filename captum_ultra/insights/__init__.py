@@ -47,7 +47,7 @@ _LAZY = {
     "ImageFeature": "features",
     "TextFeature": "features",
     "TokenVisualizer": "visualizer",
-    "contribution_figure": "text",
+    "contribution_figure": ".figures.text",
     "curves_figure": "evaluation",
     "dendrogram_figure": "segmentation",
     "explain_figure": "figures",
@@ -65,13 +65,13 @@ _LAZY = {
     "token_layers_figure": "figures",
     "unregister": "captum_insights",
 }
-"""Public name -> the module in this folder that holds it."""
+"""Public name -> the module that holds it, from this folder."""
 
 
 def __getattr__(name: str) -> Any:
     """Import what a name stands for when it is first needed."""
     if name in _LAZY:
-        return getattr(import_module(f"captum_ultra.insights.{_LAZY[name]}"), name)
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from captum_ultra.figures.panels import ColorScale
 from captum_ultra.insights.figures import explain_figure, save_figure, token_layers_figure
-from captum_ultra.insights.panels import ColorScale
 
 IMAGE = np.linspace(0, 1, 32 * 48 * 3).reshape(32, 48, 3)
 MAPS = np.random.default_rng(0).random((2, 3, 8, 12))

@@ -17,8 +17,8 @@ from matplotlib.image import imread
 
 from captum_ultra import TokenContribution
 from captum_ultra.attr.attribution import DEFAULT_SCORE
-from captum_ultra.insights.text import INVISIBLE, TextView, segments
-from captum_ultra.insights.text_figure import Run, wrapped
+from captum_ultra.figures.text import INVISIBLE, TextView, segments
+from captum_ultra.figures.text_figure import Run, wrapped
 from tests.attr.text_models import CONTEXT, SUMMARY, byte_level, gpt2, llama, stories, word_level
 
 NASTY = "the <script>alert('cat')</script> & \"sat\" $x_1$ {{ on }} ☃ the mat\n<b>Lily</b>"

@@ -41,7 +41,7 @@ class TokenContribution:
 
     is what context token i contributed to the summary. The defaults are what finds evidence best where it is known:
     conservative relevance with constant gates, by absolute value, of the energy of the latents that predict the
-    summary; ``method="residual"`` is nearly as good and signed. The paper's own are ``method="ultra"``, ``score="sum"``,
+    summary; ``method="residual"`` is nearly as good and signed. The paper's own: ``method="ultra"``, ``score="sum"``,
     ``position="token"``. The model is explained in evaluation mode and left exactly as it was found.
 
     Args:

@@ -18,7 +18,7 @@ from captum_ultra.relevance.lrp.carry import carry
 from captum_ultra.relevance.lrp.division import safe_divide
 from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
-from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
+from captum_ultra.relevance.lrp.operation import Operation, is_signal
 from captum_ultra.relevance.lrp.records import MapRelevance
 from captum_ultra.relevance.trace import Trace
 
@@ -114,7 +114,8 @@ class Propagation(OperationGraph):
             if self.all_are(op, PIXELS):
                 self.kinds[result] = PIXELS
             return result
-        return self._other(op)
+        # It may be harmless (shapes, comparisons, the square below a norm); where relevance comes by it is refused.
+        return guarded(op, "is covered by no rule")
 
     def _constant_or_two(self, op: Operation) -> Tensor:
         if op.name in table.SCALINGS:
@@ -166,13 +167,6 @@ class Propagation(OperationGraph):
         # A tensor may be queries, keys and values at once: each of them has its own relevance.
         of = (call.query, call.key, call.value)[-2 if learned_query else -3 :]
         return carry(attend, found, *(each.view_as(each) for each in of))
-
-    def _other(self, op: Operation) -> Any:
-        """What no rule covers may still be harmless: shapes, comparisons, constants."""
-        result = op.run()
-        if any(is_signal(each) for each in tensors_in(result)):
-            op.refuse("is covered by no rule")
-        return result
 
     def _sample_axis(self, op: Operation, shape: torch.Size) -> int | None:
         """The axis of the samples in a sum; None where there is one sample."""

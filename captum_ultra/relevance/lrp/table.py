@@ -43,4 +43,4 @@ PRODUCTS = _names("__matmul__ __rmatmul__ addmm baddbmm bmm einsum matmul mm mv"
 POOLED = _names("adaptive_avg_pool1d adaptive_avg_pool2d avg_pool1d avg_pool2d mean sum")
 
 # What a signal may be multiplied or divided by without sharing its relevance: gates and sizes.
-FACTORS = _names("linalg_norm linalg_vector_norm norm sigmoid vector_norm")
+FACTORS = _names("linalg_norm linalg_vector_norm norm rsqrt sigmoid sqrt vector_norm")

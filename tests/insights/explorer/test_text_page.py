@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from captum_ultra import TokenContribution
-from captum_ultra.attr.contribution.tokens import TokenizedText
 from captum_ultra.insights import explore
 from captum_ultra.insights.explorer import Explorer, TextMaps
 from captum_ultra.models.loader import load_model
+from captum_ultra.texts.tokens import TokenizedText
 from tests.insights.explorer.browser import Browser, opened
 
 pytest.importorskip("transformers")
