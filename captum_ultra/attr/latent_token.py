@@ -77,9 +77,8 @@ class LatentTokenAttribution(GenericAttention):
             target: per-sample tokens, one [B] or several [B, T] for each example, in place of ``token``.
             score: "energy" (f_e), "sum" (f_s), weights [d] or [n, d] (f_w), or a callable of the
                 latents [B, n, d] -> [B, n]; see :func:`captum_ultra.attr.scores.as_score`.
-            normalize, self_token, output, interpolation, rescale, additional_forward_args, internal_batch_size,
-                show_progress: as in :meth:`captum_ultra.attr.attribution.TokenAttribution.attribute`, and so is
-                what is returned and raised.
+            normalize: this and all that follow are as in
+                :meth:`captum_ultra.attr.attribution.TokenAttribution.attribute`, and so is what is returned and raised.
         """
         return GenericAttention.attribute.__wrapped__(
             self, inputs, target, token=token, layer=layer, score=score, normalize=normalize, self_token=self_token,
