@@ -60,15 +60,16 @@ class RelevanceHooks:
         self.method = find_method(method)(model)
         self._choices = self.method.checked(choices)
         needs = [need for each in self.layers if each for need in self.method.needs(each, self._choices)]
-        kind = needs[0].kind if needs else Attended()
-        if kind != Attended() and not isinstance(kind, LinearRules):
+        kinds = {need.kind for need in needs}
+        linear = [kind for kind in kinds if isinstance(kind, LinearRules)]
+        if kinds - {Attended(), *linear}:
             raise ValueError(
                 f"method={method!r}: {type(self.method).__name__} looks at operations that hooks do not show: use "
                 f"{type(self.method).__name__}(model).attribute(tokens, token=..., layer=...), or ultra, rollout, "
                 "raw_attention, grad_cam, attcat, legrad, conservative or residual here"
             )
         layers = sorted({*self.layers, *(layer for need in needs for layer in need.layers)})
-        make = partial(Linearisation, model, kind) if isinstance(kind, LinearRules) else None
+        make = partial(Linearisation, model, linear[0]) if linear else None
         self._depth, self._run = len(blocks), HookedRun(model, layers, make)
 
     def __enter__(self) -> RelevanceHooks:

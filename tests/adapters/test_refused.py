@@ -213,8 +213,11 @@ def test_one_block_run_twice() -> None:
     model = PlainTransformer(fused=True)
     shared = PlainBlock(fused=True)
     model.steps = nn.ModuleList([shared, shared])
-    with pytest.raises(UnsupportedModelError, match="out of order or more than once"):
-        LatentTokenAttribution(model, blocks="steps").attribute(torch.randint(3, 50, (2, 9)))
+    ids = torch.randint(3, 50, (2, 9))
+    with pytest.raises(UnsupportedModelError, match="blocks='steps' holds a PlainBlock more than once"):
+        LatentTokenAttribution(model, blocks="steps").attribute(ids)
+    with pytest.raises(UnsupportedModelError, match="nested blocks"):
+        LatentTokenAttribution(model, blocks=[shared, shared]).attribute(ids)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # quantize_dynamic itself

@@ -12,28 +12,23 @@ from torch import nn
 from captum_ultra.adapters.text import input_device, longest_text, model_name, vocabulary_size
 from tests.adapters.test_transformer_lens import bridge_of
 from tests.attr.text_models import gpt2, llama
-from tests.builders import Case
+from tests.builders import Case, only_families
 from tests.builders.transformers_models import CAUSAL, TEXT
 
 UNLIMITED = ("Bloom", "T5")  # relative positions without an end
 LIMITS = {"DistilBert": 512, "Roberta": 23}  # the default; one row of the 24 belongs to padding
 
 
-@pytest.mark.parametrize("case", TEXT, ids=lambda case: case.name)
-def test_limits_are_those_of_the_configuration(case: Case) -> None:
-    model = case.model()
-    assert vocabulary_size(model) == 50
-    limit = next((number for name, number in LIMITS.items() if name in case.name), 24)
-    assert longest_text(model) == (None if any(name in case.name for name in UNLIMITED) else limit)
-
-
-@pytest.mark.parametrize("case", [case for case in CAUSAL if "Bloom" not in case.name], ids=lambda case: case.name)
-def test_a_text_of_the_longest_length_runs(case: Case) -> None:
+@pytest.mark.parametrize("case", only_families(TEXT), ids=lambda case: case.name)
+def test_limits_are_those_of_the_configuration_and_a_causal_model_reads_that_much(case: Case) -> None:
     model: Any = case.model()
+    assert vocabulary_size(model) == 50
     longest = longest_text(model)
-    assert longest is not None
-    with torch.no_grad():
-        model(input_ids=torch.full((1, longest), 5))
+    limit = next((number for name, number in LIMITS.items() if name in case.name), 24)
+    assert longest == (None if any(name in case.name for name in UNLIMITED) else limit)
+    if case in CAUSAL and longest is not None:
+        with torch.no_grad():
+            model(input_ids=torch.full((1, longest), 5))
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])

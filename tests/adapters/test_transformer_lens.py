@@ -13,8 +13,8 @@ from tests.builders import case_named
 from tests.reference.ultra import explain
 
 BRIDGED = [
-    "GPT2LMHeadModel-sdpa", "LlamaForCausalLM-sdpa", "Qwen3ForCausalLM-sdpa", "GPTNeoXForCausalLM-eager",
-    "Gemma2ForCausalLM-eager", "BertForMaskedLM-sdpa", "BertForMaskedLM-eager", "ViTForImageClassification-sdpa",
+    "GPT2LMHeadModel-sdpa", "LlamaForCausalLM-sdpa", "GPTNeoXForCausalLM-eager", "Gemma2ForCausalLM-eager",
+    "BertForMaskedLM-sdpa", "ViTForImageClassification-sdpa",
 ]  # fmt: skip
 
 
@@ -47,15 +47,3 @@ def test_a_bridge_is_left_as_found() -> None:
     LatentTokenAttribution(bridge).attribute(inputs, token="all")
     assert_same(state_of(bridge), before)
     assert_same(state_of_torch(), torch_before)
-
-
-def test_hooks_of_a_bridge_still_fire() -> None:
-    """A pattern edited by the user's own hook is the pattern that is explained."""
-    case = case_named("hf-LlamaForCausalLM-sdpa")
-    bridge, inputs = bridge_of(case.model()), case.inputs()
-    lta = LatentTokenAttribution(bridge)
-    first_blocked = torch.ones(case.tokens, case.tokens).index_fill(1, torch.tensor([0]), 0)
-    with bridge.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda pattern, hook: pattern * first_blocked)]):
-        edited = lta.attribute(inputs, token=5, layer=1)
-    assert (edited[:, 0] == 0).all()
-    assert (lta.attribute(inputs, token=5, layer=1)[:, 0] > 0).all()

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "transformer_lens.md"
 def test_the_page_runs() -> None:
     names: dict[str, Any] = {}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     model, tokens = names["model"], names["tokens"]

@@ -1,10 +1,15 @@
-"""Two small plain transformers for tests of the interface; models of the libraries are tested elsewhere."""
+"""Small plain transformers for tests of the interface; models of the libraries are tested elsewhere."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
+from tests.builders.case import stir
 
 
 class Block(nn.Module):
@@ -65,6 +70,13 @@ def vit(seed: int = 0, **options: int) -> Vit:
 def text(seed: int = 0) -> Text:
     torch.manual_seed(seed)
     return Text().eval()
+
+
+def small_classifier(**sizes: Any) -> ViTClassifier:
+    """The package's own classifier of images of 16 pixels, with 16 patches and six classes."""
+    torch.manual_seed(0)
+    model = ViTClassifier(ViTClassifierConfig(**{"image_size": 16, "dim": 32, "depth": 3, "heads": 4, **sizes}))
+    return stir(model).eval()  # type: ignore[return-value]
 
 
 def images(batch: int = 2, seed: int = 1) -> Tensor:

@@ -90,28 +90,45 @@ class TestLayer:
             ("head", ValueError, "not a block of the model; its blocks are blocks.0, blocks.1, blocks.2"),
             ("nowhere", ValueError, "not a block of the model"),
             (1.5, TypeError, "layer must be a number"),
-            (None, TypeError, "layer must be a number"),
+            ([], ValueError, "an empty list"),
+            ([1, "blocks.1", -2], ValueError, r"names layer 2 of 3 twice; name each layer once"),
         ],
     )
     def test_errors(self, layer: Any, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             row(layer=layer)
 
+    def test_none_is_the_last_layer_and_a_list_gives_one_map_each(self) -> None:
+        torch.testing.assert_close(row(layer=None, token=3), row(layer=3, token=3))
+        several = row(layer=["blocks.2", 1], token=3)
+        torch.testing.assert_close(several[0], row(layer=3, token=3))
+        torch.testing.assert_close(several[1], row(layer=1, token=3))
+
 
 class TestScore:
     def test_a_vector_of_ones_is_the_sum(self) -> None:
         torch.testing.assert_close(row(score=torch.ones(16)), row(score="sum"))
 
-    def test_a_matrix_gives_every_token_its_own_direction(self) -> None:
-        weights = torch.randn(17, 16, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(row(token=3, score=weights), row(token=3, score=weights[3]))
+    def test_a_matrix_gives_every_token_its_own_direction_and_more_every_sample(self) -> None:
+        weights = torch.randn(2, 17, 16, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(row(token=3, score=weights[0]), row(token=3, score=weights[0, 3]))
+        of_samples = torch.stack([row(token=3, score=each)[sample] for sample, each in enumerate(weights)])
+        torch.testing.assert_close(row(token=3, score=weights), of_samples)
+
+    def test_as_many_samples_as_tokens_leave_open_whose_directions_are_given(self) -> None:
+        lta, ids, weights = LTA(text()), torch.randint(0, 11, (4, 4)), torch.randn(4, 16)
+        with pytest.raises(ValueError, match=r"one direction a token or one a sample.*\[B, n, d\]"):
+            lta.attribute(ids, score=weights)
+        of_samples = lta.attribute(ids, score=weights[:, None].expand(4, 4, 16), token=1)
+        torch.testing.assert_close(of_samples[2], lta.attribute(ids[2:3], score=weights[2], token=1)[0])
 
     def test_a_callable_of_the_latents(self) -> None:
         torch.testing.assert_close(row(score=lambda t: t.square().sum(-1)), row(score="energy"))
+        assert not torch.allclose(row(score="energy"), row(score="sum"))
 
     def test_a_callable_may_mix_tokens(self) -> None:
         mixed = row(token=3, score=lambda t: t.sum(-1) - t.sum(-1).mean(1, keepdim=True))
-        assert not torch.allclose(mixed, row(token=3))
+        assert not torch.allclose(mixed, row(token=3, score="sum"))
 
     def test_normalize_scales_the_gradient_only(self) -> None:
         """relu(dA A) is linear in the scale of f, so at layer 1 the part beside the identity is too."""
@@ -119,7 +136,8 @@ class TestScore:
         norm = []
         handle = lta.model.blocks[0].register_forward_hook(lambda m, a, out: norm.append(out[0, 3].norm()))
         raw, unit = (
-            lta.attribute(x, token=3, layer=1, normalize=n, self_token="zero", output="tokens") for n in (False, True)
+            lta.attribute(x, token=3, layer=1, score="sum", normalize=n, self_token="zero", output="tokens")
+            for n in (False, True)
         )
         handle.remove()
         torch.testing.assert_close(raw, unit * norm[0])
@@ -129,7 +147,8 @@ class TestScore:
         [
             ("norm", ValueError, "'norm' is unknown; possible: 'sum', 'energy'"),
             (torch.ones(15), ValueError, r"weights \[15\] do not fit.*vector \[16\]"),
-            (torch.ones(16, 16), ValueError, r"weights \[16, 16\] do not fit.*\[17, 16\]"),
+            (torch.ones(2, 16), ValueError, r"weights \[2, 16\] do not fit.*2 samples.*\[17, 16\]"),
+            (torch.ones(3, 17, 16), ValueError, r"weights \[3, 17, 16\] do not fit.*\[2, 17, 16\]"),
             (torch.ones(16, dtype=torch.long), ValueError, "floating-point"),
             (lambda t: t, ValueError, "one scalar a token"),
             (lambda t: t.detach().sum(-1), ValueError, "does not depend on the latents"),
@@ -171,7 +190,7 @@ class TestOutput:
             ({"self_token": "mean"}, "self_token='mean' is unknown; possible: 'max', 'keep', 'zero'"),
             ({"output": "image"}, "output='image' is unknown"),
             ({"interpolation": "lanczos"}, "interpolation='lanczos' is unknown"),
-            ({"output": "channels", "token": "all"}, "give one token"),
+            ({"output": "channels", "token": "all"}, "explain one target"),
             ({"internal_batch_size": 0}, "at least 1"),
         ],
     )
@@ -207,45 +226,13 @@ class TestInputs:
         for extra in (shift, (shift,), {"shift": shift}, ({"shift": shift},)):
             assert not torch.allclose(LTA(model).attribute(x, additional_forward_args=extra), plain)
 
-    def test_batch_equals_loop(self) -> None:
-        lta, x = LTA(vit()), images(3)
-        together = lta.attribute(x, token="all", output="tokens")
-        for sample in range(3):
-            alone = lta.attribute(x[sample : sample + 1], token="all", output="tokens")
-            torch.testing.assert_close(together[sample : sample + 1], alone, rtol=1e-5, atol=1e-7)
-
-    @pytest.mark.parametrize("chunk", [1, 2, 5, 17, 100])
-    def test_chunked_equals_whole(self, chunk: int) -> None:
-        torch.testing.assert_close(row(token="all", internal_batch_size=chunk), row(token="all"), rtol=1e-5, atol=1e-7)
+    def test_chunked_equals_whole(self) -> None:
+        for chunk in (1, 5, 100):
+            chunked = row(token="all", internal_batch_size=chunk)
+            torch.testing.assert_close(chunked, row(token="all"), rtol=1e-5, atol=1e-7)
 
 
 class TestModel:
-    def test_must_be_a_module(self) -> None:
-        with pytest.raises(TypeError, match=r"must be a torch.nn.Module"):
-            LTA(lambda x: x)
-
-    @pytest.mark.parametrize(
-        ("blocks", "message"),
-        [("stages", "no module 'stages'; containers: blocks"), ("head", "without children"), ([], "nothing given")],
-    )
-    def test_wrong_blocks(self, blocks: Any, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            LTA(vit(), blocks=blocks).attribute(images())
-
-    def test_blocks_of_another_model(self) -> None:
-        with pytest.raises(ValueError, match="must be modules of the model"):
-            LTA(vit(), blocks=list(vit().blocks)).attribute(images())
-
-    def test_named_blocks_equal_discovered_ones(self) -> None:
-        model, x = vit(), images()
-        expected = LTA(model).attribute(x)
-        for blocks in ("blocks", ["blocks.0", "blocks.1", "blocks.2"], list(model.blocks)):
-            torch.testing.assert_close(LTA(model, blocks=blocks).attribute(x), expected)
-
-    def test_blocks_in_the_wrong_order(self) -> None:
-        with pytest.raises(UnsupportedModelError, match="out of order"):
-            LTA(vit(), blocks=["blocks.1", "blocks.0"]).attribute(images())
-
     def test_ids_that_are_not_what_the_blocks_carry(self) -> None:
         class Pooling(torch.nn.Module):
             def __init__(self) -> None:
@@ -257,22 +244,6 @@ class TestModel:
 
         with pytest.raises(UnsupportedModelError, match="carry 3 tokens for 6 ids"):
             LTA(Pooling()).attribute(torch.randint(0, 11, (2, 6)))
-
-    def test_blocks_that_are_recomputed(self) -> None:
-        from torch.utils.checkpoint import checkpoint
-
-        class Recomputing(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.blocks = text().blocks
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                for block in self.blocks:
-                    x = checkpoint(block, x, use_reentrant=False)
-                return x
-
-        with pytest.raises(UnsupportedModelError, match="activation checkpointing"):
-            LTA(Recomputing()).attribute(torch.randn(2, 6, 16))
 
     def test_as_many_samples_as_tokens_with_the_tokens_first(self) -> None:
         layer = torch.nn.TransformerEncoderLayer(16, 2, 32, norm_first=True)

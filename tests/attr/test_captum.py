@@ -13,7 +13,8 @@ from torch import Tensor
 
 from captum_ultra import LatentTokenAttribution
 from captum_ultra.attr.latents import LatentReader
-from tests.attr.models import images, text, vit
+from tests.attr.models import images, vit
+from tests.builders import case_named
 
 matplotlib.use("Agg")
 
@@ -118,22 +119,9 @@ def test_layer_attribution_interpolate_enlarges_patch_maps(lta: LatentTokenAttri
 
 
 def test_noise_tunnel_over_embeddings_of_text() -> None:
-    model = text()
-    encoder = torch.nn.ModuleDict({"blocks": model.blocks})
-
-    class FromEmbeddings(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.blocks = encoder["blocks"]
-
-        def forward(self, x: Tensor) -> Tensor:
-            for block in self.blocks:
-                x = block(x)
-            return x
-
-    x = torch.randn(2, 7, 16)
-    rows = NoiseTunnel(LatentTokenAttribution(FromEmbeddings())).attribute(x, nt_samples=2, stdevs=0.1, target=2)
-    assert rows.shape == (2, 7)
+    case = case_named("torch-encoder-prenorm")
+    tunnel = NoiseTunnel(LatentTokenAttribution(case.model()))
+    assert tunnel.attribute(case.inputs(), nt_samples=2, stdevs=0.1, target=2).shape == (2, 9)
 
 
 def test_the_scorer_is_the_linear_score_along_a_fixed_direction_and_has_gradients(lta: LatentTokenAttribution) -> None:

@@ -12,21 +12,17 @@ from captum.metrics import sensitivity_max
 from torch import Tensor, nn
 
 import captum_ultra
-from captum_ultra import AttentionRollout, GenericAttention, LeGrad, UnsupportedModelError
+from captum_ultra import AttentionRollout, GenericAttention, UnsupportedModelError
 from captum_ultra.attr.methods import METHODS, method_class
-from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
+from tests.attr.models import small_classifier as small
+from tests.attr.test_models_as_found import assert_same, state_of, state_of_torch, unusual
 from tests.builders import open_clip_models, timm_models, transformers_models
 from tests.builders.case import stir
 from tests.builders.classifiers import TEXTS, classifier_named
 from tests.builders.transformers_models import _IMAGE, _TEXT
 
 NEED_NO_CLASS = ("raw_attention", "rollout")
-
-
-def small(**sizes: Any) -> ViTClassifier:
-    torch.manual_seed(0)
-    model = ViTClassifier(ViTClassifierConfig(**{"image_size": 16, "dim": 32, "depth": 3, "heads": 4, **sizes}))
-    return stir(model).eval()  # type: ignore[return-value]
+NEED_CLASS = [name for name in METHODS if name not in NEED_NO_CLASS]
 
 
 def images(batch: int = 3) -> Tensor:
@@ -43,73 +39,76 @@ class TestEveryMethod:
         torch.testing.assert_close(in_tuple, maps)
         assert method.attribute(x, target=1, output="patches").shape == (2, 16)
         assert method.attribute(x, target=1, output="channels").shape == x.shape
+        scaled = method.attribute(x, target=1, rescale=True).flatten(1)
+        assert scaled.amin(1).eq(0).all() and scaled.amax(1).eq(1).all()
 
-    def test_a_batch_is_a_loop(self, name: str) -> None:
-        method, x, classes = method_class(name)(small()), images(), [0, 4, 2]
-        together = method.attribute(x, target=torch.tensor(classes), output="patches")
-        alone = [method.attribute(x[i : i + 1], target=classes[i], output="patches")[0] for i in range(3)]
-        torch.testing.assert_close(together, torch.stack(alone), rtol=1e-3, atol=1e-5)
-
-    def test_no_target_is_the_predicted_class(self, name: str) -> None:
-        model, x = small(), images()
-        predicted = model(x).argmax(-1)
-        method = method_class(name)(model)
-        torch.testing.assert_close(method.attribute(x), method.attribute(x, target=predicted))
-
-    def test_rescaled_maps_reach_from_zero_to_one(self, name: str) -> None:
-        maps = method_class(name)(small()).attribute(images(), target=0, rescale=True).flatten(1)
-        assert maps.amin(1).eq(0).all() and maps.amax(1).eq(1).all()
-
-    def test_works_without_gradients_and_leaves_the_model_as_it_was(self, name: str) -> None:
-        model = small().train()
-        model.blocks[0].requires_grad_(False)
-        before = {key: value.clone() for key, value in model.state_dict().items()}
-        flags = [parameter.requires_grad for parameter in model.parameters()]
-        attributes = [set(vars(module)) for module in model.modules()]
-        x = images(2)
-        with torch.no_grad():
-            first = method_class(name)(model).attribute(x, target=1)
-        with pytest.raises(ValueError, match="class 6 does not exist, the model has 6 classes"):
-            method_class(name)(model).attribute(x, target=6)
-        assert torch.is_grad_enabled() and x.grad is None and not x.requires_grad
-        assert all(module.training for module in model.modules())
-        assert flags == [parameter.requires_grad for parameter in model.parameters()]
-        assert attributes == [set(vars(module)) for module in model.modules()]
-        assert all(parameter.grad is None for parameter in model.parameters())
-        assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
-        for key, value in model.state_dict().items():
-            assert torch.equal(value, before[key])
-        torch.testing.assert_close(method_class(name)(model.eval()).attribute(x, target=1), first)
-
-    def test_depends_on_the_class_unless_it_needs_none(self, name: str) -> None:
-        method, x = method_class(name)(small()), images(2)
-        same = torch.allclose(
-            method.attribute(x, target=1, rescale=True), method.attribute(x, target=2, rescale=True), atol=1e-4
+    def test_targets_of_every_kind(self, name: str) -> None:
+        """One for all, one a sample, several a sample, the predicted one; of latents as well, several in chunks."""
+        model, x = small().double(), images().double()
+        method, options = method_class(name)(model), {"output": "patches"}
+        several = method.attribute(x, target=torch.tensor([[0, 1], [4, 1], [2, 1]]), **options)
+        assert several.shape == (3, 2, 16)
+        close = {"rtol": 1e-9, "atol": 1e-9 * several.abs().max().item()}
+        torch.testing.assert_close(method.attribute(x, target=[0, 4, 2], **options), several[:, 0], **close)
+        torch.testing.assert_close(method.attribute(x, target=1, **options), several[:, 1], **close)
+        torch.testing.assert_close(
+            method.attribute(x, **options), method.attribute(x, target=model(x).argmax(-1), **options), **close
         )
+        alone = [method.attribute(x[i : i + 1], target=[0, 4, 2][i], **options)[0] for i in range(3)]
+        torch.testing.assert_close(torch.stack(alone), several[:, 0], **close)
+        same = torch.allclose(*(several[:, each] / several[:, each].abs().amax() for each in (0, 1)), atol=1e-4)
         assert same == (name in NEED_NO_CLASS)
 
-    def test_goes_through_the_wrappers_of_captum(self, name: str) -> None:
-        method, x = method_class(name)(small()), images(2)
-        smooth = NoiseTunnel(method).attribute(x, nt_samples=3, stdevs=0.1, target=torch.tensor([0, 1]))
-        assert smooth.shape == (2, 1, 16, 16)
-        assert sensitivity_max(method.attribute, x, n_perturb_samples=2, target=torch.tensor([0, 1])).shape == (2,)
+    def test_latents_of_every_kind(self, name: str) -> None:
+        x, options = images().double(), {"layer": 2, "output": "patches"}
+        method = method_class(name)(small().double())
+        every = method.attribute(x, token="all", internal_batch_size=5, **options)
+        assert every.shape == (3, 17, 16)
+        close = {"rtol": 1e-9, "atol": 1e-9 * every.abs().max().item()}
+        torch.testing.assert_close(method.attribute(x, token="patches", **options), every[:, 1:], **close)
+        torch.testing.assert_close(method.attribute(x, token=(1, 2), **options), every[:, 7], **close)
+        by_sample = method.attribute(x, target=[3, 0, 9], **options)
+        torch.testing.assert_close(by_sample, every[range(3), [3, 0, 9]], **close)
+        alone = [method.attribute(x[i : i + 1], token=[3, 0, 9][i], **options)[0] for i in range(3)]
+        torch.testing.assert_close(torch.stack(alone), by_sample, **close)
+
+    def test_works_without_gradients_and_leaves_the_model_as_it_was(self, name: str) -> None:
+        model, x = unusual(small()), images(2)
+        method, before, torch_before = method_class(name)(model), state_of(model), state_of_torch()
+        first = method.attribute(x, target=1)
+        with torch.no_grad():
+            assert torch.equal(method.attribute(x, target=1), first)
+        with torch.inference_mode():
+            assert torch.equal(method.attribute(x + 0, target=torch.tensor([1, 1])), first)
+        with pytest.raises(ValueError, match="class 6 does not exist, the model has 6 classes"):
+            method.attribute(x, target=6)
+        assert_same(state_of(model), before)
+        assert_same(state_of_torch(), torch_before)
+        assert x.grad is None and not x.requires_grad
+        assert torch.equal(method_class(name)(model.eval()).attribute(x, target=1), first)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in NEED_NO_CLASS])
-class TestModelsWithoutClasses:
-    def test_headless_models_are_refused_with_the_remedy(self, name: str) -> None:
-        headless = stir(timm_models.build("vit_small_patch16_224", patch_size=8, num_classes=0)).eval()
-        with pytest.raises(UnsupportedModelError, match=r"VisionTransformer returns features.*head=callable"):
-            method_class(name)(headless).attribute(torch.randn(1, 3, 32, 32), target=0)
+@pytest.mark.parametrize("name", ["legrad", "residual_lrp", "lrp"])
+def test_goes_through_the_wrappers_of_captum(name: str) -> None:
+    method, x = method_class(name)(small()), images(2)
+    smooth = NoiseTunnel(method).attribute(x, nt_samples=3, stdevs=0.1, target=torch.tensor([0, 1]))
+    assert smooth.shape == (2, 1, 16, 16)
+    assert sensitivity_max(method.attribute, x, n_perturb_samples=2, target=torch.tensor([0, 1])).shape == (2,)
 
-    def test_a_hidden_state_is_no_class(self, name: str) -> None:
-        model = transformers_models.build("ViT", "Model", "sdpa", **_IMAGE)
-        with pytest.raises(UnsupportedModelError, match="ViTModel returns features"):
-            method_class(name)(model).attribute(torch.randn(1, 3, 32, 32), target=0)
 
-    def test_clip_without_class_embeddings_is_refused(self, name: str) -> None:
-        with pytest.raises(UnsupportedModelError, match="zero-shot"):
-            method_class(name)(open_clip_models.clip().visual).attribute(torch.randn(1, 3, 32, 32), target=0)
+@pytest.mark.parametrize("name", NEED_CLASS)
+def test_models_without_classes_are_refused_with_the_remedy(name: str) -> None:
+    headless = stir(timm_models.build("vit_small_patch16_224", patch_size=8, num_classes=0)).eval()
+    with pytest.raises(UnsupportedModelError, match=r"VisionTransformer returns features.*head=callable"):
+        method_class(name)(headless).attribute(torch.randn(1, 3, 32, 32), target=0)
+
+
+def test_a_hidden_state_and_an_embedding_are_no_classes() -> None:
+    model = transformers_models.build("ViT", "Model", "sdpa", **_IMAGE)
+    with pytest.raises(UnsupportedModelError, match="ViTModel returns features"):
+        GenericAttention(model).attribute(torch.randn(1, 3, 32, 32), target=0)
+    with pytest.raises(UnsupportedModelError, match="zero-shot"):
+        GenericAttention(open_clip_models.clip().visual).attribute(torch.randn(1, 3, 32, 32), target=0)
 
 
 def test_regressions_are_refused() -> None:
@@ -148,7 +147,7 @@ def test_gradient_free_methods_work_without_a_head() -> None:
         AttentionRollout(headless).attribute(x, target=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["gae", "lrp", "residual_lrp"])
 def test_whole_clip_with_class_embeddings_equals_its_tower(name: str) -> None:
     clip = stir(open_clip_models.clip()).eval()
     x, texts = torch.randn(2, 3, 32, 32), TEXTS.float()
@@ -176,14 +175,64 @@ def test_whole_clip_with_class_embeddings_equals_its_tower(name: str) -> None:
         ({"class_score": "loss"}, ValueError, "class_score='loss'.*'probability'"),
         ({"readout": 0}, ValueError, "readout must list"),
         ({"readout": [17]}, ValueError, "the model sees 17 tokens, 17 is none"),
-        ({"layers": 2}, TypeError, "no argument 'layers'.*rescale"),
+        ({"layers": 2}, TypeError, "no argument 'layers'.*GenericAttention: start_layer"),
+        ({"gamma": 1.0}, TypeError, "no argument 'gamma'"),
         ({"start_layer": 3}, ValueError, "start_layer=3 does not exist: with 3 blocks"),
+        ({"start_layer": 2, "layer": 2}, ValueError, "start_layer=2 does not exist: with 2 blocks"),
         ({"start_layer": 0.5}, TypeError, "start_layer must be an integer"),
+        ({"score": "energy"}, TypeError, r"score='energy' is of latent tokens; give token= or layer="),
+        ({"class_score": "logit", "token": 1}, TypeError, "'class_score' is an argument of explanations of a class"),
+        ({"readout": [0], "layer": 2}, TypeError, "'readout' is an argument of explanations of a class"),
+        ({"internal_batch_size": 0}, ValueError, "at least 1"),
     ],
 )
 def test_bad_arguments_say_what_is_possible(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         GenericAttention(small()).attribute(images(), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("rollout", {"token": 1, "gamma": 1.0}, TypeError, "no argument 'gamma'.*AttentionRollout: start_layer"),
+        ("attcat", {"start_layer": 0}, TypeError, "no argument 'start_layer'.*of its own it has none"),
+        ("lrp", {"class_score": "probability"}, ValueError, "class_score='probability'.*logit"),
+        ("partial_lrp", {"class_score": "probability"}, ValueError, "class_score='probability'.*logit"),
+        ("lrp", {"rules": "epsilon"}, ValueError, "rules='epsilon' is unknown; possible: 'conserving', 'published'"),
+        ("residual_lrp", {"gamma": -0.5}, ValueError, r"gamma=-0.5: .* gamma >= 0"),
+        ("residual_lrp", {"gamma": float("nan")}, ValueError, "gamma=nan"),
+        ("residual_lrp", {"attention": "half"}, ValueError, "attention='half' is unknown; possible: 'constant', 'hal"),
+        ("residual_lrp", {"gates": "open"}, ValueError, "gates='open' is unknown; possible: 'gradient', 'constant'"),
+        ("conservative_lrp", {"reading": "sum"}, ValueError, "reading='sum' is unknown; possible: 'signed'"),
+        ("conservative_lrp", {"gamma": 1.0}, TypeError, "no argument 'gamma'.*attention, gates, reading"),
+        ("token_tm", {"necc_scale": "tokens"}, ValueError, "necc_scale='tokens'.*'one', 'n'"),
+        ("token_tm", {"first_blocks": 4}, ValueError, r"first_blocks=4: there are 3 blocks.*1\.\.3"),
+        ("token_tm", {"first_blocks": 3, "layer": 2}, ValueError, r"first_blocks=3: there are 2 blocks"),
+        ("token_tm", {"first_blocks": 1, "aggregation": False}, ValueError, "needs aggregation=True"),
+    ],
+)
+def test_choices_that_a_method_does_not_have(
+    name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        method_class(name)(small()).attribute(images(), **options)
+
+
+class Powers(nn.Module):
+    """An operation of which no rule is known."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(x)
+
+
+@pytest.mark.parametrize("name", ["lrp", "partial_lrp", "transformer_attribution", "conservative_lrp", "residual_lrp"])
+def test_an_operation_without_a_rule_is_named(name: str) -> None:
+    model = small()
+    model.blocks[1].mlp[1] = Powers()
+    options: dict[str, Any] = {"gates": "constant"} if name == "conservative_lrp" else {}
+    with pytest.raises(UnsupportedModelError, match=r"exp of \[3, 17, 64\] in blocks\.1\.mlp\.1 \(Powers\)"):
+        method_class(name)(model).attribute(images(), token=1, layer=2, **options)
+    assert method_class(name)(model).attribute(images(), token=1, layer=1, **options).shape == (3, 1, 16, 16)
 
 
 def test_a_head_that_does_not_fit_is_refused() -> None:
@@ -203,15 +252,6 @@ def test_what_is_not_a_score_a_class_is_refused_by_its_shape() -> None:
         GenericAttention(denoiser).attribute(torch.zeros(1, 3, 64, 64))
 
 
-def test_legrad_puts_an_own_forward_of_a_block_back() -> None:
-    model = small()
-    original = model.blocks[1].forward
-    wrapped = lambda *args: original(*args)  # noqa: E731 (as libraries that offload weights do)
-    model.blocks[1].forward = wrapped
-    LeGrad(model).attribute(images(1), target=0)
-    assert model.blocks[1].forward is wrapped
-
-
 @pytest.mark.parametrize("name", ["rollout", "gae", "attcat", "raw_attention", "legrad", "grad_cam"])
 def test_bert_with_a_mask_ignores_its_padding(name: str) -> None:
     model = classifier_named("hf-BertForSequenceClassification-sdpa").case.model(torch.float64)
@@ -224,15 +264,6 @@ def test_bert_with_a_mask_ignores_its_padding(name: str) -> None:
     torch.testing.assert_close(
         found, method.attribute(padded, target=1, additional_forward_args={"attention_mask": mask})
     )
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_works_in_inference_mode_with_targets_made_there(name: str) -> None:
-    method, x = method_class(name)(small()), images(2)
-    expected = method.attribute(x, target=1)
-    with torch.inference_mode():
-        target = torch.tensor([1, 1])
-        torch.testing.assert_close(method.attribute(x, target=target), expected)
 
 
 def test_probabilities_near_one_keep_their_gradient() -> None:
@@ -255,10 +286,6 @@ def test_several_labels_at_once_have_no_softmax() -> None:
     with pytest.raises(ValueError, match=r'several labels at once.*class_score="logit"'):
         GenericAttention(model).attribute(ids, target=0, class_score="probability")
     assert GenericAttention(model).attribute(ids, target=0).shape == (1, 6)
-
-
-def test_transformer_attribution_takes_a_model_of_one_block() -> None:
-    assert method_class("transformer_attribution")(small(depth=1)).attribute(images(1)).shape == (1, 1, 16, 16)
 
 
 def test_every_method_is_importable_from_the_top() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -15,93 +14,70 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra import LRP, ConservativeLRP, PartialLRP, TransformerAttribution, UnsupportedModelError
+from tests.attr.told import TARGETS, attribute, told
 from tests.builders import case_named, timm_models
 from tests.builders.classifiers import CLASSIFIERS, Classifier, classifier_named
 from tests.reference import class_methods
 from tests.reference import lrp as reference
 from tests.reference.lrp_models import read
-from tests.reference.recording import Recording, explicit_attention, record
+from tests.reference.recording import explicit_attention
 
-TARGETS = [2, 0]
-
-
-@dataclass(frozen=True)
-class Told:
-    """A recorded run of a classifier, and what the reference makes of every sample."""
-
-    model: Any
-    inputs: Tensor
-    recording: Recording
-    score: Tensor
-    explained: list[reference.Explained]
+RULES = {"conserving": reference.CONSERVING, "published": reference.PUBLISHED}
 
 
 @cache
-def told(classifier: Classifier) -> Told:
-    case = classifier.case
-    model, inputs = case.model(torch.float64), case.inputs(torch.float64)
-    kept: list[Tensor] = []
-
-    def run() -> None:
-        kept.append(classifier.logits(model, case.call(model, inputs)))
-
-    recording = record(run, model, list(model.get_submodule(case.blocks)), case.batch_first)
-    encoder = read(classifier, model)
-    samples = recording.latents[0].detach() if encoder.patches is None else inputs
-    explained = [reference.explain(encoder, *each) for each in zip(samples, TARGETS, strict=True)]
-    score = kept[0].gather(1, torch.tensor(TARGETS)[:, None]).sum()
-    return Told(model, inputs, recording, score, explained)
+def explained(classifier: Classifier, rules: str) -> list[reference.Explained]:
+    """What the reference makes of every sample."""
+    run, encoder = told(classifier), read(classifier, told(classifier).model)
+    samples = run.recording.latents[0].detach() if encoder.patches is None else run.inputs
+    return [reference.explain(encoder, *each, RULES[rules]) for each in zip(samples, TARGETS, strict=True)]
 
 
-def attribute(method: Any, classifier: Classifier, output: str = "tokens", **options: Any) -> Tensor:
-    run = told(classifier)
-    explain = method(run.model, head=classifier.head)
-    maps: Tensor = explain.attribute(run.inputs, target=TARGETS, output=output, **options)
-    return maps
-
-
-def close(classifier: Classifier) -> dict[str, float]:
+def close(classifier: Classifier, found: Tensor, want: Tensor) -> None:
     """The eager attention of transformers computes its softmax in float32."""
-    return {"rtol": 1e-3, "atol": 1e-5} if "eager" in classifier.name else {"rtol": 1e-6, "atol": 1e-9}
+    relative, of_largest = (1e-3, 1e-3) if "eager" in classifier.name else (1e-6, 1e-8)
+    torch.testing.assert_close(found, want, rtol=relative, atol=of_largest * want.abs().max().item())
 
 
 every = pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda each: each.name)
+both = pytest.mark.parametrize("rules", RULES)
 
 
 @every
-def test_lrp_equals_the_one_written_out(classifier: Classifier) -> None:
-    explained = told(classifier).explained
-    tokens = attribute(LRP, classifier)
-    torch.testing.assert_close(tokens, torch.stack([e.streams[0].sum(-1) for e in explained]), **close(classifier))
-    if told(classifier).inputs.dim() == 4:
-        pixels = torch.stack([each.pixels for each in explained])  # type: ignore[misc]
-        torch.testing.assert_close(attribute(LRP, classifier, "channels"), pixels, **close(classifier))
-        torch.testing.assert_close(
-            attribute(LRP, classifier, "input"), pixels.sum(1, keepdim=True), **close(classifier)
-        )
+@both
+def test_lrp_and_partial_lrp_equal_those_written_out(classifier: Classifier, rules: str) -> None:
+    expected = explained(classifier, rules)
+    tokens = attribute("LRP", classifier, rules=rules)
+    close(classifier, tokens, torch.stack([each.streams[0].sum(-1) for each in expected]))
+    if classifier.case.grid:
+        pixels = torch.stack([each.pixels for each in expected])  # type: ignore[misc]
+        close(classifier, attribute("LRP", classifier, "channels", rules=rules), pixels)
+        close(classifier, attribute("LRP", classifier, "input", rules=rules), pixels.sum(1, keepdim=True))
+    partial = torch.stack([reference.partial_lrp(each, classifier.readout) for each in expected])
+    close(classifier, attribute("PartialLRP", classifier, rules=rules), partial)
+    assert partial.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("method", ["LRP", "PartialLRP"])
+def test_the_two_sets_of_rules_are_different_methods(method: str) -> None:
+    """On some images they even disagree."""
+    classifier = classifier_named("shipped-classifier")
+    maps = zip(*(attribute(method, classifier, rules=rules) for rules in RULES), strict=True)
+    assert min(torch.corrcoef(torch.stack(pair))[0, 1] for pair in maps) < -0.2
+    with pytest.raises(ValueError, match="rules='chefer' is unknown; possible: 'conserving', 'published'"):
+        attribute(method, classifier, rules="chefer")
 
 
 @every
-def test_partial_lrp_equals_the_one_written_out(classifier: Classifier) -> None:
-    expected = torch.stack([reference.partial_lrp(each, classifier.readout) for each in told(classifier).explained])
-    assert expected.abs().max() > 1e-6
-    torch.testing.assert_close(attribute(PartialLRP, classifier), expected, **close(classifier))
-
-
-@every
-@pytest.mark.parametrize("start", [1, 0, -1])
-def test_transformer_attribution_equals_the_one_written_out(classifier: Classifier, start: int) -> None:
-    run = told(classifier)
-    of_maps = class_methods.gradients(run.recording, run.score)
-    by_sample: Sequence[Any] = list(zip(*of_maps, strict=True))
-    expected = torch.stack(
-        [
-            reference.transformer_attribution(explained, gradients, classifier.readout, start)
-            for explained, gradients in zip(run.explained, by_sample, strict=True)
+def test_transformer_attribution_equals_the_one_written_out(classifier: Classifier) -> None:
+    run, relevance = told(classifier), explained(classifier, "conserving")
+    by_sample: Any = list(zip(*class_methods.gradients(run.recording, run.score()), strict=True))
+    for start in (1, 0, -1):
+        rows = [
+            reference.transformer_attribution(each, gradients, classifier.readout, start)
+            for each, gradients in zip(relevance, by_sample, strict=True)
         ]
-    )
-    found = attribute(TransformerAttribution, classifier, start_layer=start)
-    torch.testing.assert_close(found, expected, **close(classifier))
+        close(classifier, attribute("TransformerAttribution", classifier, start_layer=start), torch.stack(rows))
 
 
 @contextmanager
@@ -130,23 +106,16 @@ def detached() -> Iterator[None]:
 @every
 def test_conservative_lrp_equals_gradient_times_input_of_the_detached_model(classifier: Classifier) -> None:
     run, case = told(classifier), classifier.case
-    kept: list[Tensor] = []
-
-    def forward() -> None:
-        kept.append(classifier.logits(run.model, case.call(run.model, run.inputs)))
-
     streams: list[Tensor] = []
     blocks = list(run.model.get_submodule(case.blocks))
     handle = blocks[0].register_forward_pre_hook(lambda module, args: streams.append(args[0]))
     with detached(), mock.patch.object(torch.backends.mha, "get_fastpath_enabled", lambda: False):
         run.model.requires_grad_(True)
-        forward()
+        logits = classifier.logits(run.model, case.call(run.model, run.inputs))
         run.model.requires_grad_(False)
     handle.remove()
-    score = kept[0].gather(1, torch.tensor(TARGETS)[:, None]).sum()
-    (gradient,) = torch.autograd.grad(score, streams)
-    expected = (gradient * streams[0].detach()).sum(-1)
-    torch.testing.assert_close(attribute(ConservativeLRP, classifier), expected, **close(classifier))
+    (gradient,) = torch.autograd.grad(run.score(logits=logits), streams)
+    close(classifier, attribute("ConservativeLRP", classifier), (gradient * streams[0].detach()).sum(-1))
 
 
 def test_conservative_lrp_keeps_all_of_the_score_where_nothing_but_relu_bends_it() -> None:
@@ -162,21 +131,6 @@ def test_conservative_lrp_keeps_all_of_the_score_where_nothing_but_relu_bends_it
     torch.testing.assert_close(rows.sum(1), scores.detach(), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-LlamaForCausalLM-sdpa", "hf-GPT2Model-eager"])
-def test_conservative_lrp_runs_on_text(name: str) -> None:
-    case = case_named(name)
-    model, inputs = case.model(torch.float64), case.inputs()
-
-    def head(output: Any) -> Tensor:
-        return getattr(output, "logits", getattr(output, "last_hidden_state", None))[:, -1]
-
-    method = ConservativeLRP(model, head=head)
-    rows = method.attribute(inputs, target=TARGETS)
-    assert rows.shape == inputs.shape and rows.isfinite().all() and rows.abs().min(1).values.sum() >= 0
-    alone = torch.cat([method.attribute(inputs[i : i + 1], target=TARGETS[i]) for i in range(2)])
-    torch.testing.assert_close(rows, alone, rtol=1e-6, atol=1e-9)
-
-
 class OwnNorm(nn.Module):
     """A normalisation by operations that no rule names."""
 
@@ -184,7 +138,7 @@ class OwnNorm(nn.Module):
         return (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)
 
 
-@pytest.mark.parametrize("method", [LRP, PartialLRP, TransformerAttribution, ConservativeLRP])
+@pytest.mark.parametrize("method", [LRP, ConservativeLRP])
 def test_normalisations_of_a_models_own_are_refused_by_name(method: Any) -> None:
     model = timm_models.build("vit_small_patch16_224", patch_size=8)
     model.blocks[2].norm1 = OwnNorm()
@@ -192,25 +146,26 @@ def test_normalisations_of_a_models_own_are_refused_by_name(method: Any) -> None
         method(model).attribute(torch.randn(1, 3, 32, 32), target=0)
 
 
-@pytest.mark.parametrize("method", [LRP, PartialLRP])
-def test_another_scalar_than_the_logit_is_refused(method: Any) -> None:
-    model = classifier_named("timm-classifier-vit").case.model()
-    with pytest.raises(ValueError, match=r"class_score='probability'.*logit"):
-        method(model).attribute(torch.randn(1, 3, 32, 32), target=0, class_score="probability")
-
-
 @pytest.mark.parametrize("method", [LRP, PartialLRP, TransformerAttribution])
-def test_half_precision_is_refused(method: Any) -> None:
-    model = classifier_named("timm-classifier-vit").case.model(torch.bfloat16)
+def test_half_precision_is_refused_where_divisions_would_make_other_maps_of_it(method: Any) -> None:
+    case = classifier_named("timm-classifier-vit").case
     with pytest.raises(ValueError, match=r"model\.float"):
-        method(model).attribute(torch.randn(1, 3, 32, 32).bfloat16(), target=0)
+        method(case.model(torch.bfloat16)).attribute(case.inputs(torch.bfloat16), target=0)
 
 
-@pytest.mark.parametrize("method", [LRP, PartialLRP, TransformerAttribution, ConservativeLRP])
+def test_conservative_lrp_stands_half_precision() -> None:
+    case = classifier_named("timm-classifier-vit").case
+    half, exact = (
+        ConservativeLRP(case.model(dtype)).attribute(case.inputs(dtype), target=0, output="tokens")
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert half.dtype == torch.float32 and F.cosine_similarity(exact, half, dim=1).min() > 0.99
+
+
+@pytest.mark.parametrize("method", [LRP, TransformerAttribution, ConservativeLRP])
 def test_a_trainable_head_is_a_constant(method: Any) -> None:
     tower = classifier_named("open_clip-classifier-tower").case.model()
-    head = nn.Linear(16, 4)
-    images = torch.randn(2, 3, 32, 32)
+    head, images = nn.Linear(16, 4), torch.randn(2, 3, 32, 32)
     found = method(tower, head=head).attribute(images, target=1)
     frozen = method(tower, head=head.requires_grad_(False)).attribute(images, target=1)
     torch.testing.assert_close(found, frozen)
@@ -220,7 +175,5 @@ def test_a_trainable_head_is_a_constant(method: Any) -> None:
 def test_patches_get_the_sum_of_their_pixels() -> None:
     """No norm stands between the pixels and the first block of this model, and positions take no relevance."""
     classifier = classifier_named("timm-classifier-vit")
-    pixels = attribute(LRP, classifier, "input")
-    patches = attribute(LRP, classifier, "patches")
-    summed = F.avg_pool2d(pixels, 8, divisor_override=1).flatten(1)
-    torch.testing.assert_close(patches, summed, rtol=1e-4, atol=1e-7)
+    summed = F.avg_pool2d(attribute("LRP", classifier, "input"), 8, divisor_override=1).flatten(1)
+    torch.testing.assert_close(attribute("LRP", classifier, "patches"), summed, rtol=1e-4, atol=1e-7)

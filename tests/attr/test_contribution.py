@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captum_ultra import Contribution, SpanContribution, TokenContribution
-from captum_ultra.attr.contribution.aggregate import aggregate, sentence_spans, word_spans
-from captum_ultra.attr.contribution.tokens import tokenize
+from captum_ultra.texts.aggregate import aggregate, sentence_spans, word_spans
+from captum_ultra.texts.tokens import tokenize
 from tests.attr.text_models import CONTEXT, SUMMARY, TOKENIZERS, byte_level, gpt2, llama, word_level
 
 CHARACTERS = st.sampled_from([*"abc.,!?' \n\"-", "don't", "Lily ", "Hi! ", "é", "☃", "中。", "…", "\r\n", "\u2028"])

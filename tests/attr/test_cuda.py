@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from captum_ultra import LatentTokenAttribution
-from tests.attr.models import images, vit
+from captum_ultra.attr.methods import METHODS, method_class
+from tests.attr.models import images, small_classifier, vit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 5])
-def test_equals_the_cpu(chunk: int | None) -> None:
-    x = images()
-    expected = LatentTokenAttribution(vit()).attribute(x, token="patches")
-    found = LatentTokenAttribution(vit().cuda()).attribute(x.cuda(), token="patches", internal_batch_size=chunk)
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-5)
+def test_equals_the_cpu() -> None:
+    x, options = images().double(), {"token": "patches", "output": "patches", "internal_batch_size": 5}
+    for name in METHODS:
+        expected = method_class(name)(small_classifier().double()).attribute(x, **options)
+        found = method_class(name)(small_classifier().double().cuda()).attribute(x.cuda(), **options)
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
 from captum_ultra import LatentTokenAttribution
-from tests.builders import CASES, Case, case_named
+from tests.builders import EXAMPLES, Case, case_named
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -70,7 +70,10 @@ def explain_all(model: nn.Module, inputs: Tensor) -> Tensor:
     return LatentTokenAttribution(model).attribute(inputs, token=[0, 1], output="tokens")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+every = pytest.mark.parametrize("case", EXAMPLES, ids=lambda case: case.name)
+
+
+@every
 def test_maps_do_not_depend_on_modes_and_flags(case: Case) -> None:
     model, inputs = case.model(), case.inputs()
     expected = explain_all(model, inputs)
@@ -84,7 +87,7 @@ def test_maps_do_not_depend_on_modes_and_flags(case: Case) -> None:
     assert torch.equal(explain_all(unusual(model), inputs), expected)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@every
 def test_left_as_found(case: Case) -> None:
     model, inputs = unusual(case.model()), case.inputs()
     given, model_before, torch_before = inputs.clone(), state_of(model), state_of_torch()
@@ -94,31 +97,29 @@ def test_left_as_found(case: Case) -> None:
     assert torch.equal(inputs, given) and not inputs.requires_grad
 
 
-@pytest.mark.parametrize("where", ["embedding", "first block", "last block"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_left_as_found_after_an_exception(case: Case, where: str) -> None:
+@every
+def test_left_as_found_after_an_exception(case: Case) -> None:
     model, inputs = unusual(case.model()), case.inputs()
     blocks = list(model.get_submodule(case.blocks))
     # In a block, late: its attention has run, its hooks are half way.
     inside = {module for block in blocks for module in block.modules()}
-    culprits = {
-        "embedding": [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Embedding) and m not in inside],
-        "first block": [m for m in blocks[0].modules() if isinstance(m, nn.LayerNorm | nn.Linear)][-1:],
-        "last block": [m for m in blocks[-1].modules() if isinstance(m, nn.LayerNorm | nn.Linear)][-1:],
-    }[where]
-    if not culprits:
-        pytest.skip("the model is given embeddings")
+    embedding = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Embedding) and m not in inside]
+    late = [[m for m in block.modules() if isinstance(m, nn.LayerNorm | nn.Linear)][-1:] for block in blocks]
 
     def explode(*_: Any) -> None:
         raise KeyError("thrown inside the model")
 
-    for culprit in culprits:
-        culprit.register_forward_pre_hook(explode)
-    model_before, torch_before = state_of(model), state_of_torch()
-    with pytest.raises(KeyError, match="thrown inside the model"):
-        explain_all(model, inputs)
-    assert_same(state_of(model), model_before)
-    assert_same(state_of_torch(), torch_before)
+    for culprits in (embedding, late[0], late[-1]):
+        if not culprits:  # the model is given embeddings
+            continue
+        handles = [culprit.register_forward_pre_hook(explode) for culprit in culprits]
+        model_before, torch_before = state_of(model), state_of_torch()
+        with pytest.raises(KeyError, match="thrown inside the model"):
+            explain_all(model, inputs)
+        assert_same(state_of(model), model_before)
+        assert_same(state_of_torch(), torch_before)
+        for handle in handles:
+            handle.remove()
 
 
 @pytest.mark.parametrize("name", ["open_clip-vision-tower", "torchvision-vit", "torch-encoder-postnorm"])
@@ -147,23 +148,6 @@ def test_the_users_own_hooks_run_and_stay(name: str) -> None:
     assert torch.equal(explain_all(model, inputs), expected)
     assert seen == ["hook"]
     handle.remove()
-
-
-@pytest.mark.parametrize("hooked", ["cpu_offload", "dispatch_model"])
-def test_weights_that_accelerate_moves_about(hooked: str) -> None:
-    """As loaded with ``device_map``: every module fetches its weights when it runs."""
-    import accelerate
-
-    case = case_named("hf-LlamaForCausalLM-sdpa")
-    model, inputs = case.model(), case.inputs()
-    expected = explain_all(model, inputs)
-    if hooked == "cpu_offload":
-        accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
-    else:
-        accelerate.dispatch_model(model, device_map={"": "cpu"}, force_hooks=True)
-    places = [parameter.device for parameter in model.parameters()]
-    assert torch.equal(explain_all(model, inputs), expected)
-    assert [parameter.device for parameter in model.parameters()] == places
 
 
 def test_copies_and_pickles_explain_alike() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ultra import LatentTokenAttribution, UnsupportedModelError
-from tests.builders import Case
+from captum_ultra import LRP, AttCAT, ConservativeLRP, LatentTokenAttribution, UnsupportedModelError
+from tests.builders import Case, stir
 from tests.builders.case import CHANNELS, HEADS
 from tests.builders.torch_models import PlainBlock, PlainTransformer
 from tests.reference.ultra import explain
@@ -116,13 +117,12 @@ def transformer_of(block: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 def assert_equals_the_loop(block: Callable[[], nn.Module]) -> None:
     case = Case("selfmade", transformer_of(block), (2, 9), "steps", tokens=9)
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        model, inputs = case.model(dtype), case.inputs()
-        recording, lta = case.record(model, inputs), LatentTokenAttribution(model)
-        for layer in (1, 3):
-            rows = lta.attribute(inputs, token=[0, 4], layer=layer, self_token="zero")
-            expected = torch.stack([explain(recording, i, layer, self_token="zero") for i in (0, 4)], dim=1)
-            torch.testing.assert_close(rows, expected, rtol=0, atol=tolerance * expected.max().item())
+    model, inputs = case.model(torch.float64), case.inputs()
+    recording, lta = case.record(model, inputs), LatentTokenAttribution(model)
+    for layer in (1, 3):
+        rows = lta.attribute(inputs, token=[0, 4], layer=layer, score="sum", self_token="zero")
+        expected = torch.stack([explain(recording, i, layer, self_token="zero") for i in (0, 4)], dim=1)
+        torch.testing.assert_close(rows, expected, rtol=0, atol=1e-12 * expected.max().item())
 
 
 @pytest.mark.parametrize("attention", WRITTEN, ids=lambda attention: attention.__name__)
@@ -148,6 +148,26 @@ def test_a_learned_key_is_refused(need_weights: bool) -> None:
 def test_an_added_key_of_zeros_is_a_sink() -> None:
     """Its value is zero, so that nothing of the output depends on it."""
     assert_equals_the_loop(lambda: TorchAttentionBlock(need_weights=True, add_zero_attn=True))
+
+
+class ShiftingBlock(SelfMadeBlock):
+    """First shifts the stream; in place, the very tensor that the block before it left."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__(module)
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.add_(0.5) if self.in_place else x + 0.5)
+
+
+@pytest.mark.parametrize("method", [LatentTokenAttribution, AttCAT, ConservativeLRP, LRP])
+def test_a_stream_that_is_changed_in_place(method: Any) -> None:
+    ids, options = torch.randint(3, 50, (2, 9)), {"token": [1, 4], "layer": [2, 0, 3, 1], "self_token": "keep"}
+    models = [stir(transformer_of(lambda: ShiftingBlock(place))()).double().eval() for place in (True, False)]  # noqa: B023
+    found, expected = (method(model).attribute(ids, **options) for model in models)
+    for rows, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(rows, want, rtol=1e-12, atol=1e-12)
 
 
 def exponentials(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_ultra import LatentTokenAttribution
-from tests.builders import Case, case_named
+import captum_ultra
+from captum_ultra import LatentTokenAttribution, LeGrad
+from tests.builders import Case, case_named, only_families
+from tests.builders.case import CHANNELS
 from tests.builders.transformers_models import CAUSAL, TEXT
 from tests.reference.ultra import explain
 
@@ -28,30 +30,43 @@ def assert_rows_close(row: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(row, expected, rtol=0, atol=1e-5 * expected.max().item())
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("case", TEXT, ids=lambda case: case.name)
-def test_padded_batches_equal_the_loop(case: Case, side: str) -> None:
+@pytest.mark.parametrize("case", only_families(TEXT), ids=lambda case: case.name)
+def test_padded_batches_equal_the_loop(case: Case) -> None:
     model, ids = case.model(), case.inputs()
-    mask = padded_mask(ids, side)
-    masked = replace(case, call=lambda model, inputs: model(input_ids=inputs, attention_mask=mask))
-    recording = masked.record(model, ids)
-    token = case.tokens - 1 if side == "left" else case.tokens - 1 - PADDING
-    for score in ("sum", "energy"):
-        row = LatentTokenAttribution(model).attribute(
-            ids, token=token, score=score, self_token="zero", additional_forward_args=(mask,)
-        )
-        assert_rows_close(row, explain(recording, token, case.depth, score, self_token="zero"))
-        assert (row[mask == 0] == 0).all(), "a padded token holds relevance"
+    for side, token in (("left", case.tokens - 1), ("right", case.tokens - 1 - PADDING)):
+        mask = padded_mask(ids, side)
+        masked = replace(case, call=lambda model, inputs: model(input_ids=inputs, attention_mask=mask))  # noqa: B023
+        recording = masked.record(model, ids)
+        for score in ("sum", "energy"):
+            row = LatentTokenAttribution(model).attribute(
+                ids, token=token, score=score, self_token="zero", additional_forward_args=(mask,)
+            )
+            assert_rows_close(row, explain(recording, token, case.depth, score, self_token="zero"))
+            assert (row[mask == 0] == 0).all(), "a padded token holds relevance"
 
 
-@pytest.mark.parametrize("case", TEXT, ids=lambda case: case.name)
-def test_right_padding_changes_nothing(case: Case) -> None:
+@pytest.mark.parametrize("method", ["LatentTokenAttribution", "LeGrad", "AttentionGradCam", "AttCAT", "ResidualLRP"])
+@pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-BertModel-eager", "hf-GPT2LMHeadModel-sdpa"])
+def test_padding_changes_nothing(name: str, method: str) -> None:
     """A text explained in a padded batch equals the same text explained alone."""
-    model, ids = case.model(), case.inputs()
-    lta, token = LatentTokenAttribution(model), 4
-    batch = lta.attribute(ids, token=token, self_token="zero", additional_forward_args=padded_mask(ids, "right"))
-    alone = lta.attribute(ids[1:, :-PADDING], token=token, self_token="zero")
-    assert_rows_close(batch[1:, :-PADDING], alone)
+    case = case_named(name)
+    explain_by, ids = getattr(captum_ultra, method)(case.model(torch.float64)), case.inputs()
+    options = {"token": 4, "score": torch.linspace(-1, 1, CHANNELS), "self_token": "zero"}
+    batch = explain_by.attribute(ids, additional_forward_args=padded_mask(ids, "right"), **options)
+    alone = explain_by.attribute(ids[1:, :-PADDING], **options)
+    torch.testing.assert_close(batch[1:, :-PADDING], alone, rtol=1e-9, atol=1e-9)
+    assert batch[1, -PADDING:].abs().max() < 1e-9
+
+
+def test_right_padding_of_a_causal_model_needs_no_mask() -> None:
+    """What the padding holds does not matter either: no token looks to its right."""
+    case = case_named("hf-LlamaForCausalLM-sdpa")
+    lta, ids = LatentTokenAttribution(case.model()), case.inputs()
+    mask, targets = padded_mask(ids, "right"), torch.tensor([case.tokens - 1, case.tokens - 1 - PADDING])
+    masked = lta.attribute(ids, target=targets, additional_forward_args=mask)
+    for unmasked in (lta.attribute(ids, target=targets), lta.attribute(ids.where(mask.bool(), 3), target=targets)):
+        torch.testing.assert_close(unmasked, masked, rtol=1e-5, atol=1e-6)
+        assert (unmasked[mask == 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-LlamaForCausalLM-eager"])
@@ -95,16 +110,16 @@ def test_a_sliding_window_shorter_than_the_text() -> None:
     assert (lta.attribute(ids, token=last, layer=3)[:, : window.start] > 0).any()
 
 
-@pytest.mark.parametrize("case", CAUSAL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", only_families(CAUSAL), ids=lambda case: case.name)
 def test_causal_models_look_back_only(case: Case) -> None:
-    rows = LatentTokenAttribution(case.model()).attribute(case.inputs(), token="all")
-    assert (rows.triu(1) == 0).all()
+    model, ids = case.model(), case.inputs()
+    for method in (LatentTokenAttribution, LeGrad):
+        assert (method(model).attribute(ids, token="all", layer=case.depth).triu(1) == 0).all()
 
 
-@pytest.mark.parametrize("name", ["torch-encoder-prenorm", "torch-encoder-postnorm"])
 @pytest.mark.parametrize("kind", ["padding", "causal", "both"])
-def test_masks_of_torch_encoders(name: str, kind: str) -> None:
-    case = case_named(name)
+def test_masks_of_torch_encoders(kind: str) -> None:
+    case = case_named("torch-encoder-prenorm")
     masks: dict[str, Tensor] = {}
     if kind != "causal":
         masks["src_key_padding_mask"] = torch.arange(9).expand(2, 9) > torch.tensor([[8], [6]])
@@ -112,7 +127,9 @@ def test_masks_of_torch_encoders(name: str, kind: str) -> None:
         masks["mask"] = torch.ones(9, 9, dtype=torch.bool).triu(1)
     model, inputs = case.model(), case.inputs()
     masked = replace(case, call=lambda model, inputs: model(inputs, **masks))
-    row = LatentTokenAttribution(model).attribute(inputs, token=5, self_token="zero", additional_forward_args=masks)
+    row = LatentTokenAttribution(model).attribute(
+        inputs, token=5, score="sum", self_token="zero", additional_forward_args=masks
+    )
     assert_rows_close(row, explain(masked.record(model, inputs), 5, case.depth, self_token="zero"))
 
 

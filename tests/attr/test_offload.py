@@ -43,9 +43,8 @@ def left_by(model: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", SPREAD)
-@pytest.mark.parametrize("name", ["LlamaForCausalLM-sdpa", "LlamaForCausalLM-eager"])
-def test_a_spread_model_is_explained_as_the_whole_one(name: str, how: str, tmp_path: Path) -> None:
-    case = case_named(f"hf-{name}")
+def test_a_spread_model_is_explained_as_the_whole_one(how: str, tmp_path: Path) -> None:
+    case = case_named("hf-LlamaForCausalLM-sdpa")
     inputs = case.inputs()
     whole = LatentTokenAttribution(case.model())
     model = SPREAD[how](case.model(), tmp_path)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from captum_ultra import Contribution, LatentTokenAttribution, SpanContribution, TokenContribution
+from captum_ultra import Contribution, SpanContribution, TokenContribution
+from captum_ultra.attr.methods import find_method
 from tests.attr.test_models_as_found import assert_same, state_of, state_of_torch, unusual
 from tests.attr.text_models import (
     CONTEXT,
@@ -23,7 +23,7 @@ from tests.attr.text_models import (
     stories,
     word_level,
 )
-from tests.builders import Case
+from tests.builders import Case, only_families
 from tests.builders.transformers_models import CAUSAL
 from tests.reference.recording import record
 from tests.reference.ultra import explain
@@ -36,7 +36,15 @@ DOCUMENTS = (
 )
 
 
-def loop(name: str, model: Any, found: SpanContribution, score: Any = "sum") -> Tensor:
+# As the paper has it: the sum of the latents at the summary tokens. These are no defaults.
+PAPER: dict[str, Any] = {"score": "sum", "position": "token"}
+
+
+def ultra(model: Any, tokenizer: Any = None) -> TokenContribution:
+    return TokenContribution(model, tokenizer, method="ultra")
+
+
+def loop(name: str, model: Any, found: SpanContribution, score: Any) -> Tensor:
     """The matrix [T, S] with one backward pass over stored maps for each latent explained."""
     ids, model = found.input_ids[None], model.double()
     recording = record(lambda: model(input_ids=ids), model, list(model.get_submodule(BLOCKS[name])))
@@ -57,53 +65,56 @@ def assert_close(found: Tensor, expected: Tensor, rtol: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("position", ["token", "prediction"])
-@pytest.mark.parametrize("score", ["sum", "energy"])
-@pytest.mark.parametrize("layer", [1, -1])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_the_matrix_is_that_of_a_loop_over_stored_maps(name: str, layer: int, score: str, position: str) -> None:
+def test_the_matrix_is_that_of_a_loop_over_stored_maps(name: str, position: str) -> None:
     model = MODELS[name]().double()
-    found: Any = TokenContribution(model, word_level()).attribute(
-        CONTEXT, SUMMARY, layer=layer, score=score, position=position
+    for score in ("sum", "energy"):
+        layers: Any = ultra(model, word_level()).attribute(
+            CONTEXT, SUMMARY, layer=[1, -1], score=score, position=position
+        )
+        for found, layer in zip(layers, (1, 3), strict=True):
+            expected = loop(name, model, found, score)
+            assert found.matrix.dtype == torch.float64
+            assert_close(found.matrix, expected, rtol=1e-9)
+            assert_close(found.scores, expected.mean(dim=0), rtol=1e-9)
+            assert found.layer == layer and found.score == score
+
+
+METHODS = [("ultra", {}), ("rollout", {}), ("conservative", {"reading": "absolute"}), ("residual", {"gamma": 1.0})]
+
+
+@pytest.mark.parametrize(("name", "choices"), METHODS)
+def test_the_rows_are_those_of_the_method(name: str, choices: dict[str, Any]) -> None:
+    model = gpt2().double()
+    method = TokenContribution(model, word_level(), method=name, **choices)
+    found: Any = method.attribute(CONTEXT, SUMMARY, layer=2, score="sum")
+    rows = find_method(name)(model).attribute(
+        found.input_ids[None], token=found.latent_positions.tolist(), layer=2, score="sum", **choices
     )
-    expected = loop(name, model, found, score)
-    assert found.matrix.dtype == torch.float64
-    assert_close(found.matrix, expected, rtol=1e-9)
-    assert_close(found.scores, expected.mean(dim=0), rtol=1e-9)
-    assert found.layer == layer % 4 and found.score == score
-
-
-def test_single_precision_agrees() -> None:
-    found: Any = TokenContribution(llama(), word_level()).attribute(CONTEXT, SUMMARY)
-    assert_close(found.matrix, loop("llama", llama(), found))
+    assert_close(found.matrix, rows[0][:, found.source_positions], rtol=1e-9)
+    assert found.method == name
+    with pytest.raises(TypeError, match="no argument 'depth'"):
+        TokenContribution(model, word_level(), method=name, depth=2)
+    with pytest.raises(ValueError, match="method 'saliency' is unknown; known are ultra, conservative, residual"):
+        TokenContribution(model, word_level(), method="saliency")
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_bridge_gives_what_its_model_gives(name: str) -> None:
     tokenizer = word_level()
-    expected: Any = TokenContribution(MODELS[name](), tokenizer).attribute(CONTEXT, SUMMARY)
+    expected: Any = ultra(MODELS[name](), tokenizer).attribute(CONTEXT, SUMMARY)
     lens = bridge(MODELS[name](), tokenizer)
-    found: Any = TokenContribution(lens).attribute(CONTEXT, SUMMARY)
+    found: Any = ultra(lens).attribute(CONTEXT, SUMMARY)
     assert_close(found.matrix, expected.matrix)
     assert torch.equal(found.input_ids, expected.input_ids)
-    several: Any = TokenContribution(lens).attribute(*DOCUMENTS)
+    several: Any = ultra(lens).attribute(*DOCUMENTS)
     for contribution, context, summary in zip(several, *DOCUMENTS, strict=True):
-        alone: Any = TokenContribution(lens).attribute(context, summary)
+        alone: Any = ultra(lens).attribute(context, summary)
         assert_close(contribution.matrix, alone.matrix)
 
 
-def test_the_rows_are_those_of_latent_token_attribution() -> None:
-    model = llama()
-    found: Any = TokenContribution(model, word_level()).attribute(CONTEXT, SUMMARY, layer=2)
-    rows = LatentTokenAttribution(model).attribute(
-        found.input_ids[None], token=found.target_positions.tolist(), layer=2
-    )
-    assert isinstance(rows, Tensor)
-    assert_close(found.matrix, rows[0][:, found.source_positions])
-    assert_close(found.sink, rows[0][:, 0])
-
-
 def test_the_parts_are_in_their_places() -> None:
-    found: Any = TokenContribution(llama(), word_level()).attribute(CONTEXT, SUMMARY, separator=" TL;DR: ")
+    found: Any = ultra(llama(), word_level()).attribute(CONTEXT, SUMMARY, separator=" TL;DR: ", position="token")
     assert isinstance(found, Contribution)
     assert (found.context, found.separator, found.summary) == (CONTEXT, " TL;DR: ", SUMMARY)
     assert found.context_tokens == tuple(CONTEXT.split()) and found.summary_tokens == tuple(SUMMARY.split())
@@ -116,18 +127,17 @@ def test_the_parts_are_in_their_places() -> None:
 
 @pytest.mark.parametrize(("reduce", "expected"), [("mean", Tensor.mean), ("sum", Tensor.sum), ("max", Tensor.amax)])
 def test_rows_are_reduced_as_asked(reduce: str, expected: Any) -> None:
-    found: Any = TokenContribution(gpt2(), word_level()).attribute(CONTEXT, SUMMARY, reduce=reduce)
+    found: Any = ultra(gpt2(), word_level()).attribute(CONTEXT, SUMMARY, reduce=reduce)
     torch.testing.assert_close(found.scores, expected(found.matrix, 0))
     assert found.reduce == reduce
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("pad", [None, "<pad>"])
+@pytest.mark.parametrize(("side", "pad"), [("left", None), ("right", "<pad>")])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_batch_equals_the_loop(name: str, pad: str | None, side: str) -> None:
     """Whichever side the tokenizer pads on, and whether it can pad at all."""
     special = {} if pad is None else {"pad_token": pad}
-    method = TokenContribution(MODELS[name]().double(), word_level(padding_side=side, **special))
+    method = ultra(MODELS[name]().double(), word_level(padding_side=side, **special))
     batch: Any = method.attribute(*DOCUMENTS, layer=[2, -1])
     assert len(batch) == 3 and all(len(layers) == 2 for layers in batch)
     for layers, context, summary in zip(batch, *DOCUMENTS, strict=True):
@@ -139,9 +149,9 @@ def test_a_batch_equals_the_loop(name: str, pad: str | None, side: str) -> None:
             assert torch.equal(found.input_ids, expected.input_ids)
 
 
-@pytest.mark.parametrize("case", CAUSAL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", only_families(CAUSAL), ids=lambda case: case.name)
 def test_batches_of_every_causal_family(case: Case) -> None:
-    method = TokenContribution(case.model(), word_level())
+    method = ultra(case.model(), word_level())
     batch: Any = method.attribute(*DOCUMENTS, separator=" : ")
     for found, context, summary in zip(batch, *DOCUMENTS, strict=True):
         alone: Any = method.attribute(context, summary, separator=" : ")
@@ -149,40 +159,25 @@ def test_batches_of_every_causal_family(case: Case) -> None:
         assert alone.scores.any()
 
 
-@pytest.mark.parametrize("chunk", [1, 2])
-def test_chunks_change_nothing(chunk: int) -> None:
-    method = TokenContribution(llama(), word_level())
-    whole: Any = method.attribute(CONTEXT, SUMMARY)
-    chunked: Any = method.attribute(CONTEXT, SUMMARY, internal_batch_size=chunk)
-    assert_close(chunked.matrix, whole.matrix, rtol=1e-6)
-
-
 def test_layers_of_one_run_equal_runs_of_their_own() -> None:
-    model = llama()
-    method = TokenContribution(model, word_level())
-    layers: Any = ["model.layers.0", -1, model.model.layers[1], 3, 1]
+    model, calls = llama(), list[str]()
+    method = ultra(model, word_level())
+    layers: Any = ["model.layers.0", -1, model.model.layers[1]]
     several: Any = method.attribute(CONTEXT, SUMMARY, layer=layers)
-    assert [found.layer for found in several] == [1, 3, 2, 3, 1]
+    assert [found.layer for found in several] == [1, 3, 2]
     for found, layer in zip(several, layers, strict=True):
         alone: Any = method.attribute(CONTEXT, SUMMARY, layer=layer)
         assert_close(found.matrix, alone.matrix, rtol=1e-6)
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append("ran"))
     documents: Any = method.attribute(*DOCUMENTS, layer=(3, 1))
+    assert calls == ["ran"]
     assert [[found.layer for found in each] for each in documents] == [[3, 1]] * 3
     one: Any = method.attribute(CONTEXT, SUMMARY, layer=[2])
     assert isinstance(one, list) and len(one) == 1
 
 
-def test_several_layers_need_one_run() -> None:
-    model, calls = llama(), []
-    method = TokenContribution(model, word_level())
-    method.attribute(CONTEXT, SUMMARY)  # settles that the model is causal
-    model.model.layers[0].register_forward_hook(lambda *_: calls.append("ran"))
-    method.attribute(*DOCUMENTS, layer=[1, 2, 3])
-    assert calls == ["ran"]
-
-
 def test_a_model_without_bos_keeps_its_first_token_unless_asked() -> None:
-    method = TokenContribution(gpt2(vocab_size=300), byte_level())
+    method = ultra(gpt2(vocab_size=300), byte_level())
     keep: Any = method.attribute("the cat sat", " the mat")
     apart: Any = method.attribute("the cat sat", " the mat", sink="separate")
     assert keep.sink is None and keep.sink_token is None
@@ -192,7 +187,7 @@ def test_a_model_without_bos_keeps_its_first_token_unless_asked() -> None:
 
 
 def test_bos_is_the_sink_either_way() -> None:
-    method = TokenContribution(llama(), word_level())
+    method = ultra(llama(), word_level())
     keep: Any = method.attribute(CONTEXT, SUMMARY)
     apart: Any = method.attribute(CONTEXT, SUMMARY, sink="separate")
     assert keep.sink_token == apart.sink_token == "<s>"
@@ -200,31 +195,33 @@ def test_bos_is_the_sink_either_way() -> None:
 
 
 def test_without_a_separator_predictions_begin_at_the_last_token_of_the_context() -> None:
-    method = TokenContribution(llama(), word_level())
+    method = ultra(llama(), word_level())
     rows = {}
     for rule in ("max", "keep", "zero"):
-        found: Any = method.attribute(CONTEXT, SUMMARY, separator="", position="prediction", self_token=rule)
+        found: Any = method.attribute(
+            CONTEXT, SUMMARY, separator="", position="prediction", score="sum", self_token=rule
+        )
         assert found.latent_positions[0] == found.source_positions[-1]
-        assert_close(found.matrix, loop("llama", llama(), found))
+        assert_close(found.matrix, loop("llama", llama(), found, "sum"))
         rows[rule] = found.matrix[0]
     assert rows["zero"][-1] == 0 and rows["max"][-1] == rows["max"][:-1].max() and rows["keep"][-1] >= 1
 
 
-@pytest.mark.parametrize("self_token", ["max", "keep", "zero"])
 @pytest.mark.parametrize("name", ["bert", "modern_bert", "llama"])
-def test_spans_are_explained_in_encoders_too(name: str, self_token: str) -> None:
+def test_spans_are_explained_in_encoders_too(name: str) -> None:
     model = MODELS[name]().double()
-    found: Any = TokenContribution(model, word_level("<s> $A </s>")).attribute_spans(
-        CONTEXT, [(4, 7), -2], self_token=self_token
-    )
-    assert type(found) is SpanContribution
-    assert found.target_tokens == ("cat", "Lily") and found.target_positions.tolist() == [2, 11]
-    assert found.source_positions.tolist() == list(range(1, 12)), "neither CLS nor SEP"
-    assert_close(found.matrix, loop(name, model, found), rtol=1e-9)
+    for self_token in ("max", "keep", "zero"):
+        found: Any = ultra(model, word_level("<s> $A </s>")).attribute_spans(
+            CONTEXT, [(4, 7), -2], self_token=self_token, **PAPER
+        )
+        assert type(found) is SpanContribution
+        assert found.target_tokens == ("cat", "Lily") and found.target_positions.tolist() == [2, 11]
+        assert found.source_positions.tolist() == list(range(1, 12)), "neither CLS nor SEP"
+        assert_close(found.matrix, loop(name, model, found, "sum"), rtol=1e-9)
 
 
 def test_spans_of_several_texts_equal_the_loop() -> None:
-    method = TokenContribution(bert().double(), word_level("<s> $A </s>"))
+    method = ultra(bert().double(), word_level("<s> $A </s>"))
     texts, targets = DOCUMENTS[0], [[(0, 7)], [3, (0, 1)], [(0, 4)]]
     sources = [[(8, 22)], None, [(5, 8), 0]]
     batch: Any = method.attribute_spans(texts, targets, sources, layer=[1, 3])
@@ -238,7 +235,7 @@ def test_spans_of_several_texts_equal_the_loop() -> None:
 
 def test_cls_as_a_target() -> None:
     """Its own entry is no relevance of the sink."""
-    method = TokenContribution(bert(), word_level("<s> $A </s>"))
+    method = ultra(bert(), word_level("<s> $A </s>"))
     own: Any = method.attribute_spans(CONTEXT, [0, 2], self_token="keep")
     zero: Any = method.attribute_spans(CONTEXT, [0, 2], self_token="zero")
     assert own.sink[0] >= 1 and zero.sink[0] == 0 and own.sink[1] == zero.sink[1] > 0
@@ -247,7 +244,7 @@ def test_cls_as_a_target() -> None:
 
 def test_vectors_and_functions_are_scores() -> None:
     model, direction = bert().double(), torch.linspace(-1, 1, 32, dtype=torch.float64)
-    method = TokenContribution(model, word_level("<s> $A </s>"))
+    method = ultra(model, word_level("<s> $A </s>"))
     found: Any = method.attribute_spans(CONTEXT, (4, 7), score=direction)
     assert found.score == "weights [32]"
     assert_close(found.matrix, loop("bert", model, found, direction), rtol=1e-9)
@@ -267,23 +264,13 @@ def test_a_constant_score_is_called_one() -> None:
     for layer in model.encoder.layer:
         torch.nn.init.ones_(layer.output.LayerNorm.weight)
     with pytest.warns(UserWarning, match=r"the score is constant at layer 3.*vector score"):
-        TokenContribution(model, word_level("<s> $A </s>")).attribute_spans(CONTEXT, (4, 7))
+        ultra(model, word_level("<s> $A </s>")).attribute_spans(CONTEXT, (4, 7), score="sum")
 
 
 def test_nothing_to_see_at_the_embedding() -> None:
     with pytest.warns(UserWarning, match="all scores are zero at layer 0"):
-        found: Any = TokenContribution(llama(), word_level()).attribute(CONTEXT, SUMMARY, layer=0)
+        found: Any = ultra(llama(), word_level()).attribute(CONTEXT, SUMMARY, layer=0)
     assert not found.matrix.any()
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_bfloat16_is_finite_and_close(name: str) -> None:
-    exact: Any = TokenContribution(MODELS[name](), word_level()).attribute(CONTEXT, SUMMARY)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        half: Any = TokenContribution(MODELS[name]().bfloat16(), word_level()).attribute(CONTEXT, SUMMARY)
-    assert half.matrix.isfinite().all() and half.matrix.dtype == torch.float32
-    assert torch.corrcoef(torch.stack([half.scores, exact.scores]))[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("wrong", [None, "inside"])
@@ -298,39 +285,19 @@ def test_the_model_is_left_as_found(wrong: str | None) -> None:
     before, torch_before, sides = state_of(model), state_of_torch(), tokenizer.padding_side
     if wrong:
         with pytest.raises(KeyError, match="thrown inside"):
-            TokenContribution(model, tokenizer).attribute(*DOCUMENTS)
+            ultra(model, tokenizer).attribute(*DOCUMENTS)
     else:
-        TokenContribution(model, tokenizer).attribute(*DOCUMENTS)
+        ultra(model, tokenizer).attribute(*DOCUMENTS)
     assert_same(state_of(model), before)
     assert_same(state_of_torch(), torch_before)
     assert tokenizer.padding_side == sides and tokenizer.pad_token is None
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_modes_do_not_matter(mode: Any) -> None:
-    expected: Any = TokenContribution(llama(), word_level()).attribute(*DOCUMENTS)
-    model = llama().train()
-    with mode():
-        batch: Any = TokenContribution(model, word_level()).attribute(*DOCUMENTS)
-    for found, other in zip(batch, expected, strict=True):
-        assert torch.equal(found.matrix, other.matrix)
-
-
-def test_a_model_given_out_by_accelerate() -> None:
-    import accelerate
-
-    expected: Any = TokenContribution(llama(), word_level()).attribute(CONTEXT, SUMMARY)
-    model = llama()
-    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
-    found: Any = TokenContribution(model, word_level()).attribute(CONTEXT, SUMMARY)
-    assert torch.equal(found.matrix, expected.matrix)
-
-
 def test_a_trained_model_looks_at_what_it_repeats() -> None:
     model, tokenizer = stories()
     context = "Once upon a time, there was a little girl named Lily. One day, she saw a big, red ball in the park."
-    found: Any = TokenContribution(model, tokenizer).attribute(context, " Lily saw a red ball.")
+    found: Any = ultra(model, tokenizer).attribute(context, " Lily saw a red ball.", **PAPER)
     assert found.sink_token == "<s>" and "".join(found.context_tokens) == context
-    assert_close(found.matrix, loop("llama", model, found), rtol=1e-4)
+    assert_close(found.matrix, loop("llama", model, found, "sum"), rtol=1e-4)
     words = {word.text for word in sorted(found.words("max"), key=lambda word: -word.score)[:6]}
     assert {"Lily", "saw"} <= words

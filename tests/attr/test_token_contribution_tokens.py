@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_ultra.attr.contribution.documents import joined_document, span_document
-from captum_ultra.attr.contribution.tokens import TokenizedText, tokenize, tokens_in_span, tokens_of_parts
+from captum_ultra.texts.tokens import TokenizedText, tokenize, tokens_in_span, tokens_of_parts
 from tests.attr.text_models import TOKENIZERS, byte_level, framed, llama_style, word_level, wrap
 
 LETTERS = st.sampled_from([*"the cat sat on Lily.,!?:\n\t\"'-", " ", "é", "☃", "👩‍🚀", "中", "ﬁ", "İ"])

@@ -53,10 +53,12 @@ def generic_attention(recording: Recording, score: Tensor, readout: Sequence[int
 
 
 def grad_cam(recording: Recording, score: Tensor, readout: Sequence[int], patches: slice) -> Tensor:
+    """The mean of the gradient is that over the keys which the row may attend to."""
     attention, gradient = maps(recording)[-1], gradients(recording, score)[-1]
     weighted = []
     for token in readout:
-        weight = gradient[:, :, token, patches].mean(-1, keepdim=True)  # [B, H, 1]
+        allowed = attention[:, :, token, patches] > 0
+        weight = (gradient[:, :, token, patches] * allowed).sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
         weighted.append((attention[:, :, token] * weight).mean(1))
     return torch.stack(weighted).mean(0).clamp(min=0)
 
@@ -77,7 +79,8 @@ def legrad(recording: Recording, score_of_layer: Callable[[Tensor], Tensor]) -> 
     for index, attention in enumerate(recording.maps):
         score = score_of_layer(recording.latents[index + 1])
         (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
-        found.append(recording.by_head(gradient).clamp(min=0).mean(dim=(1, 2)))
+        allowed = recording.by_head(attention.detach()) > 0
+        found.append((recording.by_head(gradient).clamp(min=0) * allowed).mean(dim=(1, 2)))
     return torch.stack(found).mean(0)
 
 

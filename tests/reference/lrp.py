@@ -2,12 +2,12 @@
 
 Nothing here is differentiated. Every rule shares out relevance by an explicit table of what each input
 contributes to each output; a whole transformer is run with all its tensors kept, and gone through
-backwards by hand.
+backwards by hand, by one of two sets of rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,18 +16,10 @@ from torch import Tensor
 from tests.reference.lrp_models import Affine, Block, Encoder, Patches, Reader
 
 __all__ = [
-    "Explained",
-    "add",
-    "bounded",
-    "embed",
-    "explain",
-    "forward",
-    "linear",
-    "partial_lrp",
-    "product",
-    "total",
+    "CONSERVING", "PUBLISHED", "Explained", "Rules", "add", "add_plainly", "bounded", "embed", "explain",
+    "explain_latent", "forward", "linear", "linear_apart", "partial_lrp", "product", "total",
     "transformer_attribution",
-]
+]  # fmt: skip
 
 EPSILON = 1e-9
 
@@ -47,6 +39,15 @@ def linear(weight: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
     """Linear layer on one vector: the positive ones of the products w_oi x_i."""
     products = weight * x
     return table(products * (products > 0), relevance)
+
+
+def linear_apart(weight: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
+    """The same, the products of positive numbers and those of negative numbers each with all of the relevance."""
+    found = torch.zeros_like(x)
+    for sign in (1, -1):
+        alike = (sign * weight > 0) & (sign * x > 0)
+        found = found + table(weight * x * alike, relevance)
+    return found
 
 
 def bounded(weight: Tensor, x: Tensor, low: Tensor, high: Tensor, relevance: Tensor) -> Tensor:
@@ -86,6 +87,31 @@ def add(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]
             wanted = part.abs() / (size + EPSILON) * relevance.sum()
             scaled.append(share * (wanted / (part + EPSILON * torch.sign(part))))
     return scaled[0], scaled[1]
+
+
+def add_plainly(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """The shares of a sum as they are."""
+    z = left + right
+    pushed = torch.where(z == 0, torch.inf, z + EPSILON * torch.sign(z))
+    return left * relevance / pushed, right * relevance / pushed
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What two of the operations do with relevance.
+
+    Attributes:
+        linear: (weight, x, relevance of the output) -> relevance of x.
+        add: (x, y, relevance of their sum) -> relevance of x and of y.
+        constants: whether what is added and depends on no input (positions) takes a share as well.
+    """
+
+    linear: Callable[[Tensor, Tensor, Tensor], Tensor]
+    add: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    constants: bool
+
+
+CONSERVING, PUBLISHED = Rules(linear, add, False), Rules(linear_apart, add_plainly, True)
 
 
 @dataclass
@@ -136,17 +162,17 @@ def _run_block(block: Block, x: Tensor, heads: int) -> tuple[_BlockRun, Tensor]:
     return kept, block.second_norm(output) if block.post_norm else output
 
 
-def _rows(weight: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
-    return torch.stack([linear(weight, x[i], relevance[i]) for i in range(len(x))])
-
-
-def _block_back(block: Block, run: _BlockRun, relevance: Tensor) -> tuple[Tensor, Tensor]:
+def _block_back(block: Block, run: _BlockRun, relevance: Tensor, rules: Rules) -> tuple[Tensor, Tensor]:
     """Relevance of a block's input [n, d] and of its maps [H, n, n]."""
-    of_middle, of_branch = add(run.middle, run.second_branch, relevance)
-    of_hidden = _rows(block.second.weight, run.hidden, of_branch)
-    of_middle = of_middle + _rows(block.first.weight, run.second_normed, of_hidden)
-    of_x, of_branch = add(run.x, run.branch, of_middle)
-    of_mixed = _rows(block.out.weight, run.mixed, of_branch).unflatten(-1, (len(run.q), -1)).transpose(0, 1)
+
+    def rows(weight: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
+        return torch.stack([rules.linear(weight, x[i], relevance[i]) for i in range(len(x))])
+
+    of_middle, of_branch = rules.add(run.middle, run.second_branch, relevance)
+    of_hidden = rows(block.second.weight, run.hidden, of_branch)
+    of_middle = of_middle + rows(block.first.weight, run.second_normed, of_hidden)
+    of_x, of_branch = rules.add(run.x, run.branch, of_middle)
+    of_mixed = rows(block.out.weight, run.mixed, of_branch).unflatten(-1, (len(run.q), -1)).transpose(0, 1)
     of_maps, of_qkv = [], [[], [], []]
     for head in range(len(run.q)):
         of_map, of_v = product(run.maps[head], run.v[head], of_mixed[head])
@@ -155,7 +181,7 @@ def _block_back(block: Block, run: _BlockRun, relevance: Tensor) -> tuple[Tensor
         for kept, found in zip(of_qkv, (of_q, of_k.T, of_v), strict=True):
             kept.append(found)
     for layer, found in zip((block.query, block.key, block.value), of_qkv, strict=True):
-        of_x = of_x + _rows(layer.weight, run.normed, torch.cat(found, dim=-1))
+        of_x = of_x + rows(layer.weight, run.normed, torch.cat(found, dim=-1))
     return of_x, torch.stack(of_maps)
 
 
@@ -168,10 +194,10 @@ def _read(reader: Reader, normed: Tensor) -> list[Tensor]:
     return kept
 
 
-def _read_back(reader: Reader, kept: list[Tensor], normed: Tensor, relevance: Tensor) -> Tensor:
+def _read_back(reader: Reader, kept: list[Tensor], normed: Tensor, relevance: Tensor, rules: Rules) -> Tensor:
     """Relevance of scores [K] -> of tokens [n, d]."""
     for layer, x in zip(reversed(reader.layers), reversed(kept[:-1]), strict=True):
-        relevance = linear(layer.weight, x, relevance)
+        relevance = rules.linear(layer.weight, x, relevance)
     found, tokens = torch.zeros_like(normed), list(reader.tokens)
     for channel in range(normed.shape[1]):
         found[tokens, channel] = total(normed[tokens, channel] / len(tokens), relevance[channel])
@@ -180,10 +206,14 @@ def _read_back(reader: Reader, kept: list[Tensor], normed: Tensor, relevance: Te
 
 def embed(patches: Patches, image: Tensor) -> Tensor:
     """An image [C, H, W] as the tokens [n, d] that enter the first block."""
+    return patches.before(_tokens(patches, image) + patches.positions)
+
+
+def _tokens(patches: Patches, image: Tensor) -> Tensor:
+    """Prefix and patches [n, d], before positions are added."""
     size = patches.weight.shape[-1]
     cut = image.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4).flatten(0, 1)
-    tokens = Affine(patches.weight.flatten(1), patches.bias)(cut.flatten(1))
-    return patches.before(torch.cat([patches.prefix, tokens]) + patches.positions)
+    return torch.cat([patches.prefix, Affine(patches.weight.flatten(1), patches.bias)(cut.flatten(1))])
 
 
 def forward(encoder: Encoder, x: Tensor) -> tuple[Tensor, list[_BlockRun], Tensor, list[list[Tensor]]]:
@@ -198,22 +228,37 @@ def forward(encoder: Encoder, x: Tensor) -> tuple[Tensor, list[_BlockRun], Tenso
 
 
 @torch.no_grad()
-def explain(encoder: Encoder, sample: Tensor, target: int) -> Explained:
+def explain(encoder: Encoder, sample: Tensor, target: int, rules: Rules = CONSERVING) -> Explained:
     """LRP of one class score for an image [C, H, W], or for the tokens [n, d] that enter the first block."""
     x = sample if encoder.patches is None else embed(encoder.patches, sample)
     scores, runs, normed, read = forward(encoder, x)
     seed = torch.zeros_like(scores)
     seed[target] = 1
-    seeds = add(read[0][-1], read[1][-1], seed) if len(read) == 2 else (seed,)
+    seeds = rules.add(read[0][-1], read[1][-1], seed) if len(read) == 2 else (seed,)
     parts = zip(encoder.readers, read, seeds, strict=True)
-    relevance = sum(_read_back(reader, kept, normed, part) for reader, kept, part in parts)
+    relevance = sum(_read_back(reader, kept, normed, part, rules) for reader, kept, part in parts)
+    return _down(encoder, sample, runs, relevance, rules)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def explain_latent(
+    encoder: Encoder, sample: Tensor, layer: int, relevance: Tensor, rules: Rules = CONSERVING
+) -> Explained:
+    """LRP of what has the relevance [n, d] after some blocks; ``streams`` and ``maps`` are of these blocks."""
+    x = sample if encoder.patches is None else embed(encoder.patches, sample)
+    return _down(encoder, sample, forward(encoder, x)[1][:layer], relevance, rules)
+
+
+def _down(encoder: Encoder, sample: Tensor, runs: Sequence[_BlockRun], relevance: Tensor, rules: Rules) -> Explained:
     streams, maps = [], []
-    for block, run in zip(reversed(encoder.blocks), reversed(runs), strict=True):
-        relevance, of_maps = _block_back(block, run, relevance)
+    for block, run in reversed(list(zip(encoder.blocks, runs, strict=False))):
+        relevance, of_maps = _block_back(block, run, relevance, rules)
         streams.insert(0, relevance)
         maps.insert(0, of_maps)
     pixels = None
     if encoder.patches is not None:
+        if rules.constants:
+            relevance, _ = rules.add(_tokens(encoder.patches, sample), encoder.patches.positions, relevance)
         pixels = _pixels(encoder.patches, sample, relevance[len(encoder.patches.prefix) :])
     return Explained(pixels, streams, maps)
 

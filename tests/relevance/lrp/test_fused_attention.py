@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from captum_ultra import LRP, PartialLRP
 from captum_ultra.relevance import tiles
-from captum_ultra.relevance.lrp import input_relevance, stream_relevance
-from captum_ultra.relevance.lrp.attention import AttentionCall, attention_shares, output_shares
-from captum_ultra.relevance.lrp.records import MapRelevance
+from captum_ultra.relevance.calls import AttentionCall
+from captum_ultra.relevance.lrp import MapRelevance
+from captum_ultra.relevance.lrp.attention import attention_shares, output_shares
 from tests.builders import case_named
 from tests.reference import lrp as reference
 from tests.reference.recording import explicit_attention
+from tests.relevance.lrp.propagate import input_relevance
 
 KINDS = ["none", "boolean", "padding", "additive", "causal"]
 
@@ -78,82 +81,59 @@ def test_equals_the_rules_of_its_products(
     m = n if kind == "causal" else m
     q, k, v, relevance = problem(seed, batch, groups, repeats, n, m, d, d_v)
     mask = mask_of(kind, seed, batch, groups * repeats, n, m)
-    call = AttentionCall(mask, scale, kind == "causal", learned_query)
+    call = AttentionCall(q, k, v, mask, is_causal=kind == "causal", scale=scale)
     with mock.patch.dict(tiles._TILE_NUMBERS, cpu=tile):
-        share = output_shares(relevance, q, k, v, call)
-        found = attention_shares(share, q, k, v, call)
+        share = output_shares(relevance, call)
+        found = attention_shares(share, call, learned_query)
     options = {"attn_mask": mask, "is_causal": kind == "causal", "scale": scale}
     *expected, of_maps = written_out(q, k, v, relevance, learned_query, **options)
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
-    record = MapRelevance(share, v, q, k, call)
+    record = MapRelevance(share, v, call)
     rows = torch.stack([record.row(row) for row in range(n)], dim=2)
     torch.testing.assert_close(rows, of_maps, rtol=1e-7, atol=1e-10)
 
 
-def test_halves_reach_values_and_scores() -> None:
-    q, k, v, relevance = problem(0, 2, 3, 1, 5, 5, 4, 4)
-    call = AttentionCall(None, 0.5)
-    of_q, of_k, of_v = attention_shares(output_shares(relevance, q, k, v, call), q, k, v, call)
-    for part, share in ((of_v, 1 / 2), (of_q, 1 / 4), (of_k, 1 / 4)):
-        torch.testing.assert_close(part.sum(), relevance.sum() * share, rtol=1e-5, atol=1e-5)
-
-
 def test_parts_of_a_map_are_those_of_the_whole() -> None:
-    q, k, v, relevance = problem(1, 2, 2, 2, 5, 5, 3, 4)
-    call = AttentionCall(None, 0.5)
-    record = MapRelevance(output_shares(relevance, q, k, v, call), v, q, k, call)
+    *tensors, relevance = problem(1, 2, 2, 2, 5, 5, 3, 4)
+    call = AttentionCall(*tensors, scale=0.5)
+    record = MapRelevance(output_shares(relevance, call), tensors[2], call)
     whole = record.quotient(slice(0, 8), slice(0, 5), slice(0, 5))
     part = record.quotient(slice(3, 7), slice(1, 4), slice(2, 5))
     torch.testing.assert_close(part, whole[3:7, 1:4, 2:5])
 
 
-@pytest.mark.parametrize("names", [("plain-fused", "plain-softmax"), ("hf-BertModel-sdpa", "hf-BertModel-eager")])
-def test_fused_models_are_explained_like_eager_ones(names: tuple[str, str]) -> None:
-    found = []
-    for name in names:
-        case = case_named(name)
-        model, inputs = case.model(torch.float64), case.inputs()
-        blocks = list(model.get_submodule(case.blocks))
+def explained(model: Any, inputs: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+    """By LRP, and by the maps of a block in the middle and the last."""
 
-        def explained(output: object) -> Tensor:
-            return getattr(output, "last_hidden_state", output)[:, -1, 2]
+    def head(output: Any) -> Tensor:
+        output = getattr(output, "last_hidden_state", output)
+        return output if output.dim() == 2 else output[:, -1]
 
-        found.append(stream_relevance(lambda: model(inputs), model, blocks, explained))  # noqa: B023
-    fused, eager = found
-    torch.testing.assert_close(fused.relevance, eager.relevance, rtol=1e-6, atol=1e-9)
-    for block in fused.maps:
-        for row in (0, 3):
-            torch.testing.assert_close(fused.maps[block].row(row), eager.maps[block].row(row), rtol=1e-6, atol=1e-9)
-        part = (slice(1, 3), slice(2, 5), slice(0, 4))
-        torch.testing.assert_close(
-            fused.maps[block].quotient(*part), eager.maps[block].quotient(*part), rtol=1e-6, atol=1e-9
-        )
+    options: dict[str, Any] = {"output": "tokens", "additional_forward_args": mask}
+    found = [LRP(model, head=head).attribute(inputs, target=2, **options)]
+    return [*found, *(PartialLRP(model).attribute(inputs, token=3, layer=layer, **options) for layer in (2, 3))]
 
 
-def test_padded_text_and_timms_own_softmax_are_explained_like_fused_attention() -> None:
-    case = case_named("timm-vit")
-    model, images = case.model(torch.float64), case.inputs(torch.float64)
-    fused = input_relevance(model, model, images, lambda output: output[:, 1])
-    for block in model.blocks:
-        block.attn.fused_attn = False
-    eager = input_relevance(model, model, images, lambda output: output[:, 1])
-    torch.testing.assert_close(fused, eager, rtol=1e-6, atol=1e-9)
-    found = []
-    for name in ("hf-BertModel-sdpa", "hf-BertModel-eager"):
-        case = case_named(name)
-        model, ids = case.model(torch.float64), case.inputs()
-        mask = torch.ones_like(ids)
+@pytest.mark.parametrize(("name", "padded"), [("plain-fused", False), ("timm-vit", False), ("hf-BertModel-sdpa", True)])
+def test_fused_models_are_explained_like_those_with_a_softmax_of_their_own(name: str, padded: bool) -> None:
+    case = case_named(name)
+    inputs, mask = case.inputs(torch.float64), None
+    fused: Any = case.model(torch.float64)
+    if name == "timm-vit":
+        eager: Any = case.model(torch.float64)
+        for block in eager.blocks:
+            block.attn.fused_attn = False
+    else:
+        eager = case_named(name.replace("fused", "softmax").replace("sdpa", "eager")).model(torch.float64)
+    if padded:
+        mask = torch.ones_like(inputs)
         mask[0, 5:] = 0
-
-        def run() -> object:
-            return model(ids, attention_mask=mask)  # noqa: B023
-
-        blocks = list(model.get_submodule(case.blocks))
-        found.append(stream_relevance(run, model, blocks, lambda output: output.pooler_output[:, 1]))
-    torch.testing.assert_close(found[0].relevance, found[1].relevance, rtol=1e-6, atol=1e-9)
-    assert found[0].relevance[0, :5].any() and not found[0].relevance[0, 5:].any()
-    torch.testing.assert_close(found[0].maps[1].row(2), found[1].maps[1].row(2), rtol=1e-6, atol=1e-9)
+    one, other = explained(fused, inputs, mask), explained(eager, inputs, mask)
+    for got, want in zip(one, other, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
+    if mask is not None:
+        assert one[1][0, :5].any() and not one[1][0, 5:].any()
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

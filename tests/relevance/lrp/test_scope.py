@@ -1,4 +1,4 @@
-"""What the scope covers, what it refuses by name, and that a model is left as it was found."""
+"""What propagation covers, and what it refuses by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ultra import UnsupportedModelError
-from captum_ultra.relevance.lrp import conservative_relevance, input_relevance, stream_relevance
+from captum_ultra import LRP, ConservativeLRP, GenericAttention, PartialLRP, UnsupportedModelError
 from tests.builders import case_named
+from tests.builders.classifiers import classifier_named
 from tests.reference import lrp as reference
+from tests.relevance.lrp.propagate import input_relevance
 
 
 class Written(nn.Module):
@@ -37,18 +38,20 @@ def signal(seed: int = 0) -> Tensor:
     return torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def explain(model: nn.Module, x: Tensor) -> Tensor:
-    return input_relevance(model, model, x, lambda output: output[:, 1])
+def explain(model: nn.Module, x: Tensor, published: bool = False) -> Tensor:
+    return input_relevance(model, model, x, lambda output: output[:, 1], published)
 
 
-def by_hand(model: Written, x: Tensor, back: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def by_hand(
+    model: Written, x: Tensor, back: Callable[[Tensor, Tensor], Tensor], linear: Any = reference.linear
+) -> Tensor:
     """The same with the function's rule written out: relevance of its output and its input -> of its input."""
     found = []
     with torch.no_grad():
         for sample in x:
             hidden = model.first(sample[None])
-            of_output = reference.linear(model.second.weight, model.function(hidden)[0], torch.eye(3).double()[1])
-            found.append(reference.linear(model.first.weight, sample, back(of_output, hidden[0])))
+            of_output = linear(model.second.weight, model.function(hidden)[0], torch.eye(3).double()[1])
+            found.append(linear(model.first.weight, sample, back(of_output, hidden[0])))
     return torch.stack(found)
 
 
@@ -112,6 +115,25 @@ def test_other_operations_share_by_their_rules(
 ) -> None:
     model, x = written(function), signal()
     torch.testing.assert_close(explain(model, x), by_hand(model, x, back), rtol=1e-6, atol=1e-9)
+
+
+PUBLISHED = [
+    ("residual", lambda x: x + torch.relu(x), lambda r, x: sum(reference.add_plainly(x, torch.relu(x), r))),
+    ("difference", lambda x: x - torch.tanh(x), lambda r, x: sum(reference.add_plainly(x, -torch.tanh(x), r))),
+    ("positions", lambda x: x + CONSTANT, lambda r, x: reference.add_plainly(x, CONSTANT, r)[0]),
+    ("positions taken away", lambda x: CONSTANT - x, lambda r, x: reference.add_plainly(-x, CONSTANT, r)[0]),
+    ("half of it added", lambda x: torch.add(CONSTANT, x, alpha=0.5),
+     lambda r, x: reference.add_plainly(x / 2, CONSTANT, r)[0]),
+    ("one", lambda x: 1 + x, lambda r, x: reference.add_plainly(x, torch.ones(6).double(), r)[0]),
+    ("itself", lambda x: x + x, lambda r, x: r),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "function", "back"), PUBLISHED, ids=[name for name, *_ in PUBLISHED])
+def test_sums_and_linear_layers_of_the_published_rules(name: str, function: Any, back: Any) -> None:
+    model, x = written(function), signal()
+    expected = by_hand(model, x, back, reference.linear_apart)
+    torch.testing.assert_close(explain(model, x, published=True), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_gated_units_halve_their_relevance() -> None:
@@ -188,165 +210,83 @@ def test_harmless_operations_beside_the_signal_are_left_alone() -> None:
     torch.testing.assert_close(explain(model, x), by_hand(model, x, lambda r, x: r), rtol=1e-6, atol=1e-9)
 
 
-def logit(output: Any) -> Tensor:
+def features(output: Any) -> Tensor:
+    """What a model says of its last token, as if these were classes."""
     for name in ("logits", "pooler_output", "last_hidden_state"):
         output = getattr(output, name, output)
-    return output[:, 1] if output.dim() == 2 else output[:, -1, 1]
+    return output if output.dim() == 2 else output[:, -1]
 
 
-NAMES = ["timm-vit", "timm-deit-distilled", "timm-siglip", "open_clip-vision-tower", "hf-BertModel-sdpa",
-         "hf-ViTForImageClassification-eager", "torch-encoder-prenorm"]  # fmt: skip
+NAMES = ["timm-deit-distilled", "open_clip-vision-tower", "hf-BertModel-sdpa", "torch-encoder-prenorm-sequence-first"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_explained_like_its_samples(name: str) -> None:
+    """Sums are renormalised within each sample, wherever its axis stands."""
     case = case_named(name)
-    model, inputs = case.model(torch.float64), case.inputs(torch.float64)
-    blocks = list(model.get_submodule(case.blocks))
+    model, inputs, axis = case.model(torch.float64), case.inputs(torch.float64), 0 if case.batch_first else 1
 
-    def all_of(inputs: Tensor) -> list[Tensor]:
-        def run() -> Any:
-            return case.call(model, inputs)
+    def head(output: Any) -> Tensor:
+        return features(output if case.batch_first else output.transpose(0, 1))
 
-        found = [
-            stream_relevance(run, model, blocks, logit, first=1).relevance,
-            conservative_relevance(run, model, blocks, logit),
-        ]
-        if inputs.is_floating_point():
-            found.append(input_relevance(lambda x: case.call(model, x), model, inputs, logit))
-        return found
+    for method in (LRP(model, head=head), ConservativeLRP(model, head=head)):
+        together = method.attribute(inputs, target=1, output="tokens")
+        apart = [method.attribute(each, target=1, output="tokens") for each in inputs.split(1, axis)]
+        torch.testing.assert_close(together, torch.cat(apart), rtol=1e-5, atol=1e-8)
 
-    together = all_of(inputs)
-    apart = [all_of(sample[None]) for sample in inputs]
-    for batch, *alone in zip(together, *apart, strict=True):
-        torch.testing.assert_close(batch, torch.cat(alone), rtol=1e-5, atol=1e-8)
+
+def test_the_axis_of_the_samples_does_not_matter() -> None:
+    case = case_named("torch-encoder-prenorm")
+    first, last = case.model(torch.float64), case_named("torch-encoder-prenorm-sequence-first").model(torch.float64)
+    inputs = case.inputs(torch.float64)
+    for method in (LRP, ConservativeLRP):
+        found = method(first, head=features).attribute(inputs, target=1)
+        other = method(last, head=lambda output: features(output.transpose(0, 1)))
+        torch.testing.assert_close(other.attribute(inputs.transpose(0, 1), target=1), found, rtol=1e-6, atol=1e-9)
 
 
 def test_pixels_are_pixels_also_where_the_model_normalises_them_itself() -> None:
-    case = case_named("timm-vit")
+    case = classifier_named("timm-classifier-vit").case
     model, images = case.model(torch.float64), case.inputs(torch.float64)
     mean, deviation = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
 
-    def inside(x: Tensor) -> Any:
-        return model((x - mean) / deviation)
+    def logit(output: Tensor) -> Tensor:
+        return output[:, 1]
 
-    found = input_relevance(inside, model, images, logit)
+    found = input_relevance(lambda x: model((x - mean) / deviation), model, images, logit)
     outside = input_relevance(model, model, (images - mean) / deviation, logit)
     torch.testing.assert_close(found, outside, rtol=1e-6, atol=1e-9)
 
 
-def test_the_axis_of_the_samples_is_found_where_tokens_come_first() -> None:
-    first, last = case_named("torch-encoder-prenorm"), case_named("torch-encoder-prenorm-sequence-first")
-    found = []
-    for case in (first, last):
-        model, inputs = case.model(torch.float64), case_named("torch-encoder-prenorm").inputs(torch.float64)
-        inputs = inputs if case.batch_first else inputs.transpose(0, 1)
-        blocks = list(model.get_submodule(case.blocks))
-
-        def explained(output: Tensor) -> Tensor:
-            return (output if case.batch_first else output.transpose(0, 1))[:, 0, 1]  # noqa: B023
-
-        def run() -> Tensor:
-            return model(inputs)  # noqa: B023
-
-        options = {"batch_first": case.batch_first}
-        found.append(
-            [
-                stream_relevance(run, model, blocks, explained, **options).relevance,
-                conservative_relevance(run, model, blocks, explained, **options),
-            ]
-        )
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
-
-
-class Fails(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        raise RuntimeError("inside")
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was_found(fails: bool) -> None:
-    case = case_named("timm-vit")
-    model, inputs = case.model(), case.inputs()
-    model.train()
-    model.blocks[1].eval()
-    model.blocks[2].requires_grad_(False)
-    if fails:
-        model.blocks[-1].mlp.drop2 = Fails()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    flags = [(each.requires_grad, each.grad) for each in model.parameters()]
-    modes = [each.training for each in model.modules()]
-    blocks = list(model.blocks)
-    calls = [
-        lambda: input_relevance(model, model, inputs, logit),
-        lambda: stream_relevance(lambda: model(inputs), model, blocks, logit),
-        lambda: conservative_relevance(lambda: model(inputs), model, blocks, logit),
-    ]
-    for call in calls:
-        if fails:
-            with pytest.raises(RuntimeError, match="inside"):
-                call()
-        else:
-            with torch.no_grad():
-                call()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert [(each.requires_grad, each.grad) for each in model.parameters()] == flags
-    assert [each.training for each in model.modules()] == modes
-    assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
-    assert not torch.overrides._get_current_function_mode_stack()
-    assert not inputs.requires_grad
-
-
-def test_outputs_that_do_not_depend_on_the_input_are_refused() -> None:
-    model = written(torch.relu)
-    with pytest.raises(UnsupportedModelError, match="does not depend"):
-        input_relevance(lambda x: model(x).detach(), model, signal(), lambda output: output[:, 1])
-    with pytest.raises(UnsupportedModelError, match="does not depend"):
-        input_relevance(torch.no_grad()(model), model, signal(), lambda output: output[:, 1])
-
-
 def test_blocks_with_two_attentions_are_refused() -> None:
-    case = case_named("timm-vit")
-    model, inputs = case.model(), case.inputs()
-    pairs = [nn.Sequential(*model.blocks[:2]), nn.Sequential(*model.blocks[2:])]
-    model.blocks = nn.Sequential(*pairs)
+    model: Any = case_named("timm-vit").model()
+    model.blocks = nn.Sequential(nn.Sequential(*model.blocks[:2]), nn.Sequential(*model.blocks[2:]))
     with pytest.raises(UnsupportedModelError, match=r"block 0 .* runs 2 attentions"):
-        stream_relevance(lambda: model(inputs), model, pairs, logit)
+        LRP(model, blocks="blocks").attribute(torch.randn(1, 3, 32, 32), target=1)
 
 
-def test_recomputed_blocks_are_refused() -> None:
-    case = case_named("timm-vit")
-    model, inputs = case.model(), case.inputs()
-    model.set_grad_checkpointing()
+@pytest.mark.parametrize("method", [LRP, ConservativeLRP, GenericAttention])
+def test_recomputed_blocks_are_refused(method: Any) -> None:
+    case = case_named("hf-ViTForImageClassification-sdpa")
+    model: Any = case.model()
+
+    def recomputed(self: Any, *args: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(type(self).forward, self, *args, use_reentrant=False)
+
+    model.vit.layers[1].forward = recomputed.__get__(model.vit.layers[1])
     with pytest.raises(UnsupportedModelError, match="checkpointing"):
-        input_relevance(model, model, inputs, logit)
+        method(model).attribute(case.inputs(), target=1)
 
 
-def test_relevance_that_is_not_finite_is_an_error() -> None:
-    model = written(torch.relu)
+@pytest.mark.parametrize("method", [LRP, PartialLRP])
+def test_values_that_are_not_finite_are_an_error(method: Any) -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
-        explain(model, signal() * torch.nan)
-
-
-def test_half_precision_is_refused_where_divisions_would_make_other_maps_of_it() -> None:
-    case = case_named("timm-vit")
-    model, images = case.model(torch.bfloat16), case.inputs(torch.bfloat16)
-    blocks = list(model.blocks)
-    with pytest.raises(ValueError, match=r"model\.float"):
-        input_relevance(model, model, images, logit)
-    with pytest.raises(ValueError, match=r"model\.float"):
-        stream_relevance(lambda: model(images), model, blocks, logit)
-    half = conservative_relevance(lambda: model(images), model, blocks, logit)
-    model, images = case.model(), case.inputs()
-    exact = conservative_relevance(lambda: model(images), model, list(model.blocks), logit)
-    assert half.dtype == torch.float32
-    assert F.cosine_similarity(exact, half, dim=1).min() > 0.99
+        method(case_named("timm-vit").model()).attribute(torch.full((1, 3, 32, 32), torch.nan), target=1)
 
 
 def test_autocast_does_not_bring_half_precision_back() -> None:
     case = case_named("timm-vit")
-    model, images = case.model(), case.inputs()
-    expected = input_relevance(model, model, images, logit)
+    method, images = LRP(case.model()), case.inputs()
+    expected = method.attribute(images, target=1)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(input_relevance(model, model, images, logit), expected)
+        assert torch.equal(method.attribute(images, target=1), expected)

@@ -1,0 +1,124 @@
+"""Other threads go on using a model while it is explained; nobody gets or changes what is another's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ultra import LatentTokenAttribution, LeGrad
+from captum_ultra.attr.methods import METHODS, method_class
+from tests.attr.models import small_classifier
+from tests.builders.classifiers import classifier_named
+
+WAIT = 20  # seconds; what waits longer than this hangs
+
+
+CASE = classifier_named("timm-classifier-vit").case
+
+
+def images(seed: int) -> Tensor:
+    return torch.randn(CASE.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def whenever(part: nn.Module, other: Callable[[], Any]) -> list[Any]:
+    """Each time that this thread has run a part of a model, ``other`` runs to its end in a second one."""
+    thread, results = threading.get_ident(), list[Any]()
+
+    def hook(*_: Any) -> None:
+        if threading.get_ident() == thread:
+            with ThreadPoolExecutor(1) as pool:
+                results.append(pool.submit(other).result(WAIT))
+
+    part.register_forward_hook(hook)
+    return results
+
+
+@contextmanager
+def in_the_middle(part: nn.Module, other: Callable[[], Any]) -> Iterator[Future[Any]]:
+    """Within: ``other`` has run as far as a part of a model, and waits there in a second thread."""
+    thread, arrived, go_on = threading.get_ident(), threading.Event(), threading.Event()
+
+    def hook(*_: Any) -> None:
+        if threading.get_ident() != thread and not arrived.is_set():
+            arrived.set()
+            assert go_on.wait(WAIT)
+
+    handle = part.register_forward_hook(hook)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(other)
+        try:
+            assert arrived.wait(WAIT)
+            yield future
+        finally:
+            go_on.set()
+            handle.remove()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_inference_beside_an_explanation(name: str) -> None:
+    model: Any = CASE.model()
+    method, output = method_class(name)(model, blocks="blocks"), model(images(1)).detach()
+    asked: list[dict[str, Any]] = [{"target": 1}, {"token": (1, 2), "layer": 2}]
+    expected = [method.attribute(images(0), **of) for of in asked]
+
+    def infer() -> Tensor:
+        return model(images(1)).detach()
+
+    with in_the_middle(model.blocks[1].norm2, infer) as inference:
+        for of, want in zip(asked, expected, strict=True):
+            assert torch.equal(method.attribute(images(0), **of), want)
+    assert torch.equal(inference.result(WAIT), output)
+    seen = whenever(model.norm_pre, infer)  # stands between the patches and the blocks
+    for of, want in zip(asked, expected, strict=True):
+        assert torch.equal(method.attribute(images(0), **of), want)
+    assert seen and all(torch.equal(each, output) for each in seen)
+
+
+def test_inference_beside_the_search_for_blocks() -> None:
+    model = small_classifier()
+    x = torch.randn(2, 3, 16, 16)
+    expected, output = LatentTokenAttribution(model).attribute(x), model(x).detach()
+    with in_the_middle(model.blocks[1].norm2, lambda: model(x).detach()) as inference:
+        assert torch.equal(LatentTokenAttribution(model).attribute(x), expected)
+    assert torch.equal(inference.result(WAIT), output)
+
+
+def test_a_training_step_beside_an_explanation_keeps_its_gradients() -> None:
+    model: Any = CASE.model()
+
+    def gradient_of_the_input() -> Tensor:
+        x = images(1).requires_grad_()
+        return torch.autograd.grad(model(x).sum(), x)[0]
+
+    expected = gradient_of_the_input()
+    seen = whenever(model.norm_pre, gradient_of_the_input)
+    LatentTokenAttribution(model, blocks="blocks").attribute(images(0), token=3)
+    assert seen and all(torch.equal(each, expected) for each in seen)
+
+
+def test_two_explanations_of_one_model_at_once() -> None:
+    model: Any = CASE.model()
+    calls: list[Callable[[], Tensor]] = [
+        lambda: LeGrad(model).attribute(images(0), target=1),
+        lambda: LatentTokenAttribution(model).attribute(images(1), token=[1, 5], score="sum"),
+        lambda: LatentTokenAttribution(model).attribute(images(2), token="patches", score="energy", layer=2),
+    ]
+    expected = [call() for call in calls]
+    together = threading.Barrier(len(calls))
+
+    def repeated(call: Callable[[], Tensor]) -> list[Tensor]:
+        together.wait(WAIT)
+        return [call() for _ in range(10)]
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for maps, want in zip(pool.map(repeated, calls), expected, strict=True):
+            assert all(torch.equal(each, want) for each in maps)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
