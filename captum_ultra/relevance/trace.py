@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,7 +59,11 @@ class Trace:
 
 
 class Graph(Protocol):
-    """What a run is made into while it is followed: which operations have a backward pass of another kind."""
+    """What a run is made into while it is followed, as a context: which operations have another backward pass."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any: ...
 
     def begin(self, trace: Trace, stream: Tensor) -> Tensor:
         """Before the first block that is followed; returns the stream that it gets."""
@@ -72,7 +76,7 @@ class Graph(Protocol):
 
 
 def trace_run(
-    run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], graph: Graph | AbstractContextManager[Any],
+    run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], graph: Graph,
     layers: Sequence[int], *, first: int = 0, batch_first: bool = True, stop_early: bool = True,
     on_start: Callable[[Tensor], None] | None = None,
 ) -> Trace:  # fmt: skip
@@ -97,7 +101,6 @@ def trace_run(
         ValueError: if latents are not finite; names the layer.
     """
     trace, wanted, last = Trace(first), set(layers), max(layers)
-    follow: Graph = graph  # type: ignore[assignment]
 
     def enter(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
         if index == 0 and on_start is not None:
@@ -106,10 +109,10 @@ def trace_run(
             return None
         began = index == first
         if began:
-            stream = follow.begin(trace, stream)
+            stream = graph.begin(trace, stream)
         else:
             check_connected(stream, f"the input of block {index} ({type(block).__name__})")
-        relevance = follow.enter(index, block, stream) if index < last else None
+        relevance = graph.enter(index, block, stream) if index < last else None
         if began and relevance is not None:
             trace.relevance[first] = relevance
         return stream if began else None
@@ -117,7 +120,7 @@ def trace_run(
     def leave(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
         if index < first or index >= last:
             return None
-        relevance = follow.leave(index, block, stream)
+        relevance = graph.leave(index, block, stream)
         check_connected(stream, f"the output of block {index} ({type(block).__name__})")
         if index + 1 not in wanted:
             trace.ledger.note_forward(index + 1, stream)
@@ -125,7 +128,7 @@ def trace_run(
         trace.keep(index + 1, stream, relevance)
         return stream.clone()  # later blocks may change theirs in place
 
-    with explaining(model), graph, walk(  # type: ignore[union-attr]
+    with explaining(model), graph, walk(
         blocks, batch_first=batch_first, enter=enter, leave=leave, last=last if stop_early else None
     ) as walked:  # fmt: skip
         walked.last = last
