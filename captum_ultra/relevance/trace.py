@@ -128,9 +128,11 @@ def trace_run(
         trace.keep(index + 1, stream, relevance)
         return stream.clone()  # later blocks may change theirs in place
 
-    with explaining(model), graph, walk(
-        blocks, batch_first=batch_first, enter=enter, leave=leave, last=last if stop_early else None
-    ) as walked:  # fmt: skip
+    # Behind the last block the run goes on: it might enter the blocks again, which the walk refuses.
+    stop = last if stop_early and last < len(blocks) else None
+    with (
+        explaining(model), graph, walk(blocks, batch_first=batch_first, enter=enter, leave=leave, last=stop) as walked,
+    ):  # fmt: skip
         walked.last = last
         with suppress(LastLayerReached):
             run()

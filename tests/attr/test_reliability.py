@@ -7,9 +7,9 @@ import os
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from captum_ultra import LatentTokenAttribution
+from captum_ultra import LatentTokenAttribution, UnsupportedModelError
 from tests.attr.models import images, vit
 
 
@@ -72,13 +72,6 @@ def test_latents_that_are_not_finite_name_the_layer() -> None:
     LatentTokenAttribution(model).attribute(images(), layer=1)  # below it all is well
 
 
-def test_images_that_are_not_finite_are_named_at_the_embedding() -> None:
-    x = images()
-    x[0, 0, 0, 0] = torch.inf
-    with pytest.raises(ValueError, match="latents at layer 0 contain NaN or infinity"):
-        LatentTokenAttribution(vit()).attribute(x)
-
-
 def test_gradients_that_are_not_finite_name_the_block() -> None:
     with pytest.raises(ValueError, match="gradients in block 1"):
         LatentTokenAttribution(vit()).attribute(images(), layer=2, score=lambda t: t.sum(-1) * torch.inf)
@@ -116,3 +109,17 @@ def test_progress_is_shown_on_request_only(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
     lta.attribute(x, token="patches", layer=2, show_progress=True)
     assert "layer 2" in capsys.readouterr().err
+
+
+def test_blocks_that_run_twice_are_refused_at_the_last_layer_too() -> None:
+    model = vit()
+
+    def twice(x: Tensor) -> Tensor:
+        x = model.patch(x).flatten(2).transpose(1, 2)
+        for block in [*model.blocks, *model.blocks]:
+            x = block(x)
+        return x
+
+    model.forward = twice  # type: ignore[method-assign, assignment]
+    with pytest.raises(UnsupportedModelError, match="ran out of order or more than once"):
+        LatentTokenAttribution(model, blocks="blocks").attribute(images(), token=1, layer=-1)

@@ -41,24 +41,38 @@ def whenever(part: nn.Module, other: Callable[[], Any]) -> list[Any]:
 
 
 @contextmanager
-def in_the_middle(part: nn.Module, other: Callable[[], Any]) -> Iterator[Future[Any]]:
-    """Within: ``other`` has run as far as a part of a model, and waits there in a second thread."""
+def in_the_middle(
+    part: nn.Module, other: Callable[[], Any], once: nn.Module | None = None
+) -> Iterator[Callable[[], Any]]:
+    """Within: ``other`` has run as far as a part of a model, and waits there in a second thread.
+
+    It begins at once, or when this thread has run the part ``once``. Yields what waits for its result.
+    """
     thread, arrived, go_on = threading.get_ident(), threading.Event(), threading.Event()
+    futures: list[Future[Any]] = []
+
+    def begin(*_: Any) -> None:
+        if threading.get_ident() == thread and not futures:
+            futures.append(pool.submit(other))
+            assert arrived.wait(WAIT)
 
     def hook(*_: Any) -> None:
         if threading.get_ident() != thread and not arrived.is_set():
             arrived.set()
             assert go_on.wait(WAIT)
 
-    handle = part.register_forward_hook(hook)
+    handles = [part.register_forward_hook(hook)]
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(other)
         try:
-            assert arrived.wait(WAIT)
-            yield future
+            if once is None:
+                begin()
+            else:
+                handles.append(once.register_forward_hook(begin))
+            yield lambda: futures[0].result(WAIT)
         finally:
             go_on.set()
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -74,7 +88,7 @@ def test_inference_beside_an_explanation(name: str) -> None:
     with in_the_middle(model.blocks[1].norm2, infer) as inference:
         for of, want in zip(asked, expected, strict=True):
             assert torch.equal(method.attribute(images(0), **of), want)
-    assert torch.equal(inference.result(WAIT), output)
+    assert torch.equal(inference(), output)
     seen = whenever(model.norm_pre, infer)  # stands between the patches and the blocks
     for of, want in zip(asked, expected, strict=True):
         assert torch.equal(method.attribute(images(0), **of), want)
@@ -85,9 +99,9 @@ def test_inference_beside_the_search_for_blocks() -> None:
     model = small_classifier()
     x = torch.randn(2, 3, 16, 16)
     expected, output = LatentTokenAttribution(model).attribute(x), model(x).detach()
-    with in_the_middle(model.blocks[1].norm2, lambda: model(x).detach()) as inference:
+    with in_the_middle(model.blocks[1].norm2, lambda: model(x).detach(), once=model.patch_embed) as inference:
         assert torch.equal(LatentTokenAttribution(model).attribute(x), expected)
-    assert torch.equal(inference.result(WAIT), output)
+    assert torch.equal(inference(), output)
 
 
 def test_a_training_step_beside_an_explanation_keeps_its_gradients() -> None:
@@ -104,11 +118,11 @@ def test_a_training_step_beside_an_explanation_keeps_its_gradients() -> None:
 
 
 def test_two_explanations_of_one_model_at_once() -> None:
-    model: Any = CASE.model()
+    model, inputs = small_classifier(), torch.randn(3, 2, 3, 16, 16)
     calls: list[Callable[[], Tensor]] = [
-        lambda: LeGrad(model).attribute(images(0), target=1),
-        lambda: LatentTokenAttribution(model).attribute(images(1), token=[1, 5], score="sum"),
-        lambda: LatentTokenAttribution(model).attribute(images(2), token="patches", score="energy", layer=2),
+        lambda: LeGrad(model).attribute(inputs[0], target=1),
+        lambda: LatentTokenAttribution(model).attribute(inputs[1], token=[1, 5], score="sum"),
+        lambda: LatentTokenAttribution(model).attribute(inputs[2], token="patches", score="energy", layer=2),
     ]
     expected = [call() for call in calls]
     together = threading.Barrier(len(calls))

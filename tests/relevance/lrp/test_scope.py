@@ -245,7 +245,8 @@ def test_the_axis_of_the_samples_does_not_matter() -> None:
         torch.testing.assert_close(other.attribute(inputs.transpose(0, 1), target=1), found, rtol=1e-6, atol=1e-9)
 
 
-def test_pixels_are_pixels_also_where_the_model_normalises_them_itself() -> None:
+@pytest.mark.parametrize("published", [False, True])
+def test_pixels_are_pixels_also_where_the_model_normalises_them_itself(published: bool) -> None:
     case = classifier_named("timm-classifier-vit").case
     model, images = case.model(torch.float64), case.inputs(torch.float64)
     mean, deviation = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
@@ -253,8 +254,8 @@ def test_pixels_are_pixels_also_where_the_model_normalises_them_itself() -> None
     def logit(output: Tensor) -> Tensor:
         return output[:, 1]
 
-    found = input_relevance(lambda x: model((x - mean) / deviation), model, images, logit)
-    outside = input_relevance(model, model, (images - mean) / deviation, logit)
+    found = input_relevance(lambda x: model((x - mean) / deviation), model, images, logit, published)
+    outside = input_relevance(model, model, (images - mean) / deviation, logit, published)
     torch.testing.assert_close(found, outside, rtol=1e-6, atol=1e-9)
 
 
