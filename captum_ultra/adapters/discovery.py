@@ -7,7 +7,6 @@ one attention each.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from captum_ultra.adapters.view import Call, TransformerView, call_plainly
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import explaining
 from captum_ultra.relevance.calls import SOFTMAX
+from captum_ultra.relevance.threads import in_this_thread
 
 __all__ = ["discover"]
 
@@ -66,7 +66,7 @@ def _nothing_found(model: nn.Module, attentions: Counter[nn.Module]) -> str:
 
 def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[nn.Module]:
     """How many attention calls ran inside each module, counted in one run in evaluation mode, of this thread alone."""
-    thread, stack = threading.get_ident(), list[nn.Module]()
+    stack: list[nn.Module] = []
     counts: Counter[nn.Module] = Counter()
 
     class Watch(TorchFunctionMode):
@@ -77,18 +77,16 @@ def _attentions_by_module(model: nn.Module, run: Callable[[], Any]) -> Counter[n
             return result
 
     def enter(module: nn.Module, args: Any) -> None:
-        if threading.get_ident() == thread:
-            stack.append(module)
+        stack.append(module)
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == thread:
-            stack.pop()
+        stack.pop()
 
     handles = []
     try:
         for module in model.modules():
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave))
+            handles.append(module.register_forward_pre_hook(in_this_thread(enter)))
+            handles.append(module.register_forward_hook(in_this_thread(leave)))
         with explaining(model, gradients=False), Watch():
             run()
     finally:

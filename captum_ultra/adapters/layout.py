@@ -8,7 +8,6 @@ Models that embed patches by a linear layer are measured by their token count.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters.view import TransformerView
+from captum_ultra.relevance.threads import in_this_thread
 
 __all__ = ["TokenLayout", "watch_layout"]
 
@@ -47,10 +47,9 @@ class LayoutObserver:
     def __init__(self, view: TransformerView, inputs: Tensor) -> None:
         self._view, self._inputs = view, inputs
         self._made: list[Tensor] = []
-        self._thread = threading.get_ident()
 
     def saw_convolution(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if output.dim() != 4 or not torch.is_grad_enabled() or threading.get_ident() != self._thread:
+        if output.dim() != 4 or not torch.is_grad_enabled():
             return None
         if not output.requires_grad:  # a leaf of the graph, to ask later which token it went into
             output = output.detach().requires_grad_()
@@ -106,7 +105,7 @@ def watch_layout(view: TransformerView, inputs: Tensor) -> Iterator[LayoutObserv
     inside = {module for block in view.blocks for module in block.modules()}
     observer = LayoutObserver(view, inputs)
     outside = [module for module in view.model.modules() if isinstance(module, nn.Conv2d) and module not in inside]
-    handles = [module.register_forward_hook(observer.saw_convolution) for module in outside]
+    handles = [module.register_forward_hook(in_this_thread(observer.saw_convolution)) for module in outside]
     try:
         yield observer
     finally:

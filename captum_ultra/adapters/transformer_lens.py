@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters.view import TransformerView, call_plainly
 from captum_ultra.errors import UnsupportedModelError, warn_caller
+from captum_ultra.relevance.threads import in_this_thread
 
 __all__ = ["call", "hook_in", "hooks_of_others", "view"]
 
@@ -51,8 +51,8 @@ def _edited_patterns_checked(model: nn.Module) -> Iterator[None]:
         for name, point in points.items():
             if name.endswith(".attn.hook_pattern") and hooks_of_others(point):
                 watch = _PatternWatch(name)
-                handles.append(point.register_forward_hook(watch.before, prepend=True))
-                handles.append(point.register_forward_hook(watch.after))
+                handles.append(point.register_forward_hook(in_this_thread(watch.before), prepend=True))
+                handles.append(point.register_forward_hook(in_this_thread(watch.after)))
         yield
     finally:
         for handle in handles:
@@ -63,19 +63,15 @@ class _PatternWatch:
     """Compares a pattern before and after the caller's hooks."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._thread = name, threading.get_ident()
+        self._name = name
         self._pattern: Tensor | None = None
 
     def before(self, module: nn.Module, args: Any, pattern: Tensor) -> Tensor | None:
-        if threading.get_ident() != self._thread:
-            return None
         # The softmax needs its output for its backward pass; a hook may write into the copy.
         self._pattern = pattern.detach()
         return pattern.clone()
 
     def after(self, module: nn.Module, args: Any, pattern: Tensor) -> None:
-        if threading.get_ident() != self._thread:
-            return
         before, self._pattern = self._pattern, None
         if before is None or pattern.shape != before.shape or not ((pattern == before) | (pattern == 0)).all():
             raise UnsupportedModelError(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from captum_ultra.adapters import TokenLayout, TransformerView
-from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import ClassQuestion, Question
 from captum_ultra.attr.runs import Attended, Kind, Need, Run, Runs
 from captum_ultra.relevance import Explained
@@ -45,14 +44,12 @@ class Asked:
         question: what is explained.
         layer: number of blocks passed; all of them for a class.
         choices: of the method.
-        presentation: what is made of the rows.
     """
 
     runs: Runs
     question: Question
     layer: int
     choices: Any
-    presentation: Presentation
 
     def run(self, kind: Kind | None = None) -> Run:
         """The run of a kind."""

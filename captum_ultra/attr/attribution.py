@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters import Blocks, ModelViews, TransformerView
 from captum_ultra.adapters.class_scores import Head, check_head
 from captum_ultra.attr.asked import Asked, NoChoices, StartLayer, runs_for, start_of
-from captum_ultra.attr.inputs import checked_inputs
+from captum_ultra.attr.inputs import check_batch_size, checked_inputs
 from captum_ultra.attr.post_norm import warn_if_constant
 from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import CLASS_SCORES, ClassQuestion, LatentQuestion, Question, check_readout
@@ -136,8 +136,7 @@ class TokenAttribution(GradientAttribution):
         """
         chosen = self.checked(choices)
         presentation = Presentation(self_token, output, interpolation, rescale)
-        if internal_batch_size is not None and internal_batch_size < 1:
-            raise ValueError(f"internal_batch_size must be at least 1 or None, got {internal_batch_size}")
+        check_batch_size(internal_batch_size)
         tensor = checked_inputs(inputs, self.model)
         question: Question
         if token is None and layer is None:
@@ -163,7 +162,7 @@ class TokenAttribution(GradientAttribution):
             view = self._views(tensor, additional_forward_args)
             layers, several = self._layers(layer, question, view)
             runs = runs_for({self: chosen}, view, tensor, additional_forward_args, [question], layers)
-            maps = [self._map(Asked(runs, question, each, chosen, presentation)) for each in layers]
+            maps = [self._map(Asked(runs, question, each, chosen), presentation) for each in layers]
         found = [(each,) if isinstance(inputs, tuple) else each for each in maps]
         return found if several else found[0]
 
@@ -197,9 +196,9 @@ class TokenAttribution(GradientAttribution):
             return [len(view.blocks)], False
         return layer_numbers(-1 if layer is None else layer, self.model, view.blocks)
 
-    def _map(self, asked: Asked) -> Tensor:
+    def _map(self, asked: Asked, presentation: Presentation) -> Tensor:
         """The map of one layer."""
-        tensor, presentation = asked.runs.inputs, asked.presentation
+        tensor = asked.runs.inputs
         with torch.inference_mode(False), torch.enable_grad():
             pixels = self.pixels(asked) if presentation.of_pixels(tensor) and asked.layer else None
             if pixels is not None:
@@ -266,9 +265,9 @@ def attribute_all(
         choices = {each: each.checked({}) for each in methods.values()}
         runs = runs_for(choices, view, tensor, None, list(questions.values()), [len(view.blocks)])
         for name, each in methods.items():
-            asked = Asked(runs, questions[name], len(view.blocks), choices[each], presentation)
+            asked = Asked(runs, questions[name], len(view.blocks), choices[each])
             try:
-                found: Tensor | Exception = each._map(asked)
+                found: Tensor | Exception = each._map(asked, presentation)
             except (ValueError, UnsupportedModelError) as error:
                 found = error
             yield name, found

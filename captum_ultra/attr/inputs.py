@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["checked_inputs"]
+__all__ = ["check_batch_size", "checked_inputs"]
+
+
+def check_batch_size(internal_batch_size: int | None) -> None:
+    """Raise ``ValueError`` for less than one at a time; None leaves the number to a memory budget."""
+    if internal_batch_size is not None and internal_batch_size < 1:
+        raise ValueError(f"internal_batch_size must be at least 1 or None, got {internal_batch_size}")
 
 
 def checked_inputs(inputs: Tensor | tuple[Tensor, ...], model: nn.Module) -> Tensor:

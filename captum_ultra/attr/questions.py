@@ -19,7 +19,9 @@ from captum_ultra.attr.targets import Targets
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Explained, gradients, through_tail
 
-__all__ = ["CLASS_SCORES", "ClassQuestion", "LatentQuestion", "Question", "choose_classes", "seen_tokens"]
+__all__ = [
+    "CLASS_SCORES", "ClassQuestion", "LatentQuestion", "Question", "check_readout", "choose_classes", "seen_tokens",
+]  # fmt: skip
 
 CLASS_SCORES = ("logit", "probability", "log_probability")
 
@@ -109,7 +111,7 @@ class ClassQuestion:
     required: bool = True
     chunk: int | None = None
     progress: bool = False
-    classes: Tensor | None = field(init=False, default=None)
+    _chosen: Tensor | None = field(init=False, default=None)
     layout: TokenLayout = field(init=False)
 
     @property
@@ -140,14 +142,16 @@ class ClassQuestion:
         if logits is None:
             chosen = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
             return Explained(run.trace, layer, latents[..., 0], chosen, self._readout(runs.view, run))
-        if self.classes is None:
-            self.classes = choose_classes(self.target, logits)
         # In a linear graph relevance begins at the score itself.
         start = latents.new_zeros(latents.shape[:2]) if linear else self._readout(runs.view, run)
-        return Explained(run.trace, layer, self._scalar(logits), self.classes, start, self.chunk, self.progress)
+        return Explained(
+            run.trace, layer, self._scalar(logits), self._classes(logits), start, self.chunk, self.progress
+        )
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
-        chosen = self.explained(runs, run, len(runs.view.blocks)).chosen
+        of_run = self._logits(run)
+        assert of_run is not None  # methods that read a class off other layers need one
+        chosen = self._classes(of_run)
         leaves = [run.trace.latents[layer].detach().requires_grad_() for layer in layers]
         logits = through_tail(
             runs.again, lambda output: class_scores(self.model, output, self.head), runs.view.model,
@@ -175,6 +179,12 @@ class ClassQuestion:
                 'whose logits have no common softmax; give class_score="logit"'
             )
         return run.logits
+
+    def _classes(self, logits: Tensor) -> Tensor:
+        """The explained classes [B, T]; chosen once, as runs of other kinds round otherwise."""
+        if self._chosen is None:
+            self._chosen = choose_classes(self.target, logits)
+        return self._chosen
 
     def _scalar(self, logits: Tensor) -> Tensor:
         """The scalars [B, K] of all classes."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, TransformerView, watch_layout
@@ -226,4 +225,4 @@ def half_precision_explained(model: nn.Module) -> Iterator[None]:
 
 def _usable(inputs: Tensor) -> Tensor:
     """Inputs made under inference mode cannot take part in a backward pass; a copy can."""
-    return inputs.clone() if torch.is_tensor(inputs) and inputs.is_inference() else inputs
+    return inputs.clone() if inputs.is_inference() else inputs

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_ultra.data.object_scenes import ObjectScene, ObjectScenes, render_object_scene
+from captum_ultra.experiments.markdown import markdown_table
 from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.models.vit_classifier import ViTClassifier, load_vit_classifier, scenes_classifier
 
@@ -128,13 +129,13 @@ def classify(model: ViTClassifier, images: Tensor) -> Tensor:
 
 def markdown(check: Check) -> str:
     """Two tables: accuracy by change, and the confusion."""
-    lines = ["| scenes | accuracy |", "|---|---|"]
-    lines += [f"| {name} | {interval} |" for name, interval in check.accuracy.items()]
-    lines += [f"| object woven as another class: share of answers that follow | {check.follows} |", ""]
-    lines += [f"| true \\ answer | {' | '.join(check.classes)} |", "|---" * (1 + len(check.classes)) + "|"]
-    for name, row in zip(check.classes, check.confusion, strict=True):
-        lines.append(f"| {name} | {' | '.join(map(str, row))} |")
-    return "\n".join(lines)
+    accuracy = {**check.accuracy, "object woven as another class: share of answers that follow": check.follows}
+    answers = [[name, *map(str, row)] for name, row in zip(check.classes, check.confusion, strict=True)]
+    tables = [
+        markdown_table(["scenes", "accuracy"], [[name, str(interval)] for name, interval in accuracy.items()]),
+        markdown_table(["true \\ answer", *check.classes], answers),
+    ]
+    return "\n\n".join(tables)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from captum_ultra.data import Facts
 from captum_ultra.experiments import evidence_scores as scores
 from captum_ultra.experiments.average_precision import average_precision, top_one
+from captum_ultra.experiments.markdown import bold, markdown_table
 from captum_ultra.models.loader import load_model
 
 __all__ = ["Cell", "find_evidence", "markdown"]
@@ -138,18 +139,16 @@ def markdown(result: Result, question: str, measure: str = "average_precision") 
     """
     methods = result[question]
     layers = sorted({layer for cells in methods.values() for layer in cells if layer})
-    lines = ["| method | " + " | ".join(["no layer", *(f"layer {layer}" for layer in layers)]) + " |"]
-    lines.append("|---|" + "---|" * (1 + len(layers)))
+    rows = []
     for method in (*LATENT, *OTHERS):
         cells = {layer: vars(cell) for layer, cell in methods[method].items()}
         best = max(cells, key=lambda layer: cells[layer][measure])
-        shown = []
+        rows.append([method])
         for layer in (0, *layers):
             cell = cells.get(layer)
             text = f"{cell[measure]:.3f} ± {cell[f'{measure}_error']:.3f}" if cell else ""
-            shown.append(f"**{text}**" if layer == best and len(cells) > 1 else text)
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+            rows[-1].append(bold(text, layer == best and len(cells) > 1))
+    return markdown_table(["method", "no layer", *(f"layer {layer}" for layer in layers)], rows)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from captum_ultra import LatentTokenAttribution
 from captum_ultra.data import Scene, Scenes
 from captum_ultra.experiments import rows
 from captum_ultra.experiments.auc import roc_auc
+from captum_ultra.experiments.markdown import bold, markdown_table
 from captum_ultra.models.vit import VisionTransformer, load_vit, scenes_vit
 
 __all__ = ["Cell", "localise", "markdown", "targets"]
@@ -163,17 +164,15 @@ def area_on_pixels(
 def markdown(result: dict[str, dict[int, Cell]]) -> str:
     """The table, one row a method and one column a layer, best layer of every method in bold."""
     layers = sorted({layer for cells in result.values() for layer in cells})
-    lines = ["| method | " + " | ".join(f"layer {layer}" for layer in layers) + " |"]
-    lines.append("|---|" + "---|" * len(layers))
+    rows = []
     for method, cells in result.items():
         best = max(cells, key=lambda layer: cells[layer].mean)
-        shown = []
+        rows.append([method])
         for layer in layers:
             cell = cells.get(layer)
             text = f"{cell.mean:.3f} ± {cell.error:.3f}" if cell else ""
-            shown.append(f"**{text}**" if layer == best else text)
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+            rows[-1].append(bold(text, layer == best))
+    return markdown_table(["method", *(f"layer {layer}" for layer in layers)], rows)
 
 
 def main() -> None:

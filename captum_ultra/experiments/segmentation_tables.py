@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ultra.experiments.markdown import bold, markdown_table
 from captum_ultra.intervals import Interval, bootstrap
 from captum_ultra.metrics.matching import class_iou
 from captum_ultra.perturbation.latent_result import ORDERS, LatentPerturbationResult
@@ -36,14 +37,12 @@ def score_table(cells: Cells, score: Callable[[dict[str, Any]], float | None]) -
     """
     found = {key: bootstrap(values) for key, each in cells.items() if (values := _values(each, score)) is not None}
     layers = sorted({layer for _, layer in found})
-    lines = ["| method | " + " | ".join(f"layer {layer}" if layer else "no layer" for layer in layers) + " |"]
-    lines.append("|---|" + "---|" * len(layers))
+    rows = []
     for method in dict.fromkeys(method for method, _ in found):
         best = max((layer for name, layer in found if name == method), key=lambda layer: found[method, layer].mean)
         texts = [str(found[method, layer]) if (method, layer) in found else "" for layer in layers]
-        shown = [f"**{text}**" if layer == best else text for layer, text in zip(layers, texts, strict=True)]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+        rows.append([method, *(bold(text, layer == best) for layer, text in zip(layers, texts, strict=True))])
+    return markdown_table(["method", *(f"layer {layer}" if layer else "no layer" for layer in layers)], rows)
 
 
 def summary_table(cells: Cells, ours: tuple[str, int]) -> str:
@@ -51,8 +50,7 @@ def summary_table(cells: Cells, ours: tuple[str, int]) -> str:
 
     Differences are taken scene by scene. The others' choice of layer is made with hindsight, in their favour.
     """
-    lines = [f"| method | U.mIoU | U.ACC | {ours[0]} minus it, U.mIoU | scenes won |", "|---|---|---|---|---|"]
-    own = _mious(cells[ours])
+    own, rows = _mious(cells[ours]), []
     for method in dict.fromkeys([ours[0], *(method for method, _ in cells)]):
         of_layer = {layer: _mious(each) for (name, layer), each in cells.items() if name == method}
         layer = ours[1] if method == ours[0] else max(of_layer, key=lambda each: float(of_layer[each].mean()))
@@ -62,26 +60,24 @@ def summary_table(cells: Cells, ours: tuple[str, int]) -> str:
         if method != ours[0]:
             gaps = own - of_layer[layer]
             texts[3:] = [_signed(bootstrap(gaps)), f"{float((gaps > 0).double().mean()):.0%}"]
-        lines.append("| " + " | ".join(texts) + " |")
-    return "\n".join(lines)
+        rows.append(texts)
+    return markdown_table(["method", "U.mIoU", "U.ACC", f"{ours[0]} minus it, U.mIoU", "scenes won"], rows)
 
 
 def parts_table(cells: Cells, layer: int) -> str:
     """The IoU of the background and the mean IoU of the objects, at one layer and for methods without layers."""
-    lines = ["| method | background | objects |", "|---|---|---|"]
+    rows = []
     for (method, at), each in cells.items():
         if at in (0, layer):
             ious = torch.stack([class_iou(torch.tensor(found["confusion"])) for found in each])
             parts = bootstrap(ious[:, 0]), bootstrap(ious[:, 1:].nanmean(1))
-            lines.append(f"| {method} | " + " | ".join(map(str, parts)) + " |")
-    return "\n".join(lines)
+            rows.append([method, *map(str, parts)])
+    return markdown_table(["method", "background", "objects"], rows)
 
 
 def perturbation_table(cells: Cells, fractions: tuple[float, ...], fraction: float) -> str:
     """Distances of latents by order at one fraction, and the area between the curves over all of them."""
-    at = fractions.index(fraction)
-    lines = ["| score | layer | " + " | ".join(ORDERS) + " | positive minus negative | area between the curves |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    at, rows = fractions.index(fraction), []
     for (method, layer), each in cells.items():
         result = LatentPerturbationResult(fractions, torch.tensor([one["distances"] for one in each]).double())
         means = [_interval(result.curve[order, at], result.interval[:, order, at]) for order in range(len(ORDERS))]
@@ -89,8 +85,9 @@ def perturbation_table(cells: Cells, fractions: tuple[float, ...], fraction: flo
         area = result.area_interval
         assert result.area is not None and area is not None
         texts = [*map(_short, means), _short(gap), _short(_interval(torch.tensor(result.area), area))]
-        lines.append(f"| {method} | {layer} | " + " | ".join(texts) + " |")
-    return "\n".join(lines)
+        rows.append([method, str(layer), *texts])
+    header = ["score", "layer", *ORDERS, "positive minus negative", "area between the curves"]
+    return markdown_table(header, rows)
 
 
 def _values(each: list[dict[str, Any]], score: Callable[[dict[str, Any]], float | None]) -> Tensor | None:

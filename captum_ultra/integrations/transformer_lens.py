@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_ultra.adapters import TokenLayout, check_model
 from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.attribution import DEFAULT_SCORE
+from captum_ultra.attr.inputs import check_batch_size
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import LatentQuestion
@@ -116,8 +117,7 @@ class RelevanceHooks:
             parse_targets(token, target), as_score(score, normalize), internal_batch_size, show_progress
         )
         presentation = Presentation(self_token, "tokens")
-        if internal_batch_size is not None and internal_batch_size < 1:
-            raise ValueError(f"internal_batch_size must be at least 1 or None, got {internal_batch_size}")
+        check_batch_size(internal_batch_size)
         number = self._followed(layer)
         trace = self._run.finish()
         latents = trace.latents[number]
@@ -126,7 +126,7 @@ class RelevanceHooks:
         run = Run(trace, None, None)
         # As much of the runs of a model as methods of attention patterns look at.
         runs: Any = SimpleNamespace(of=lambda kind: run, layout=layout, inputs=latents, extra=None)
-        rows = self.method.rows_of(Asked(runs, question, number, self._choices, presentation))
+        rows = self.method.rows_of(Asked(runs, question, number, self._choices))
         return presentation.finish(rows, question.own(), layout, latents, question.single)
 
     def cache(self, token: Token = 0, **options: Any) -> dict[str, Tensor]:

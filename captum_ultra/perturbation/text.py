@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_ultra.adapters.text import longest_text, vocabulary_size
+from captum_ultra.attr.inputs import check_batch_size
 from captum_ultra.perturbation.text_control import check_control, random_orders, summarise_control
 from captum_ultra.perturbation.text_document import Document, ExplainedText, Scores, check_document
 from captum_ultra.perturbation.text_likelihood import LanguageModel
@@ -165,8 +166,7 @@ def _faithfulness(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if measure not in _MEASURES:
         raise ValueError(f"measure must be one of {', '.join(map(repr, _MEASURES))}, got {measure!r}")
-    if batch is not None and batch < 1:
-        raise ValueError(f"internal_batch_size must be at least 1 or None, got {batch}")
+    check_batch_size(batch)
     document = check_document(text, scores)
     sources = len(document.sources)
     top = top_counts(k, sources)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance.batched import BatchedBackward, targets_first
 from captum_ultra.relevance.calls import AttentionCall
 from captum_ultra.relevance.flow import Flow
-from captum_ultra.relevance.passage import Passage, targets_first
+from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.tiles import tiled_backward, tiled_forward
 
 __all__ = ["relevance_attention"]
@@ -48,22 +49,16 @@ class _RelevanceAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         gradient, relevance = grads
         if relevance is not None:
-            ctx.passage.flow_met_by(gradient)
+            ctx.passage.check_connected(gradient)
         # The tensors come from the context, not from the call, which would hold on to its own graph.
         return *_Backward.apply(gradient, relevance, *ctx.saved_tensors, ctx.rest, ctx.passage), None, None
 
 
-class _Backward(torch.autograd.Function):
-    """The backward pass as an operation of its own: under ``vmap`` it receives all targets at once."""
-
+class _Backward(BatchedBackward):
     @staticmethod
     def forward(gradient: Tensor | None, relevance: Tensor | None, *rest: Any) -> Any:
         gradient, relevance = (None if each is None else each[None] for each in (gradient, relevance))
         return tuple(None if each is None else each[0] for each in _backward(gradient, relevance, *rest))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance.batched import BatchedBackward, targets_first
 from captum_ultra.relevance.flow import Flow
-from captum_ultra.relevance.passage import Passage, targets_first
+from captum_ultra.relevance.passage import Passage
 
 __all__ = ["relevance_probabilities"]
 
@@ -43,21 +44,17 @@ class _RelevanceProbabilities(torch.autograd.Function):
         (probabilities,) = ctx.saved_tensors
         if relevance is None:  # another trace of the same run is pulled back, or only gradients are asked for
             return gradient, None, None
-        ctx.passage.flow_met_by(gradient)
+        ctx.passage.check_connected(gradient)
         arrived = torch.zeros_like(probabilities) if gradient is None else gradient
         return gradient, _Row.apply(arrived, relevance, probabilities, ctx.passage), None
 
 
-class _Row(torch.autograd.Function):
-    """The new relevance row as an operation of its own: under ``vmap`` it receives all targets at once."""
+class _Row(BatchedBackward):
+    """The new relevance row."""
 
     @staticmethod
     def forward(gradient: Tensor, relevance: Tensor, *rest: Any) -> Tensor:
         return _row(gradient[None], relevance[None], *rest)[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, gradient: Tensor, relevance: Tensor, *rest: Any) -> Any:

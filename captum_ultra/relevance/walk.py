@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.threads import in_this_thread
 
 __all__ = ["LastLayerReached", "Walk", "first_tensor", "walk", "with_first_tensor"]
 
@@ -121,12 +121,10 @@ def walk(
         [(1, 3, 4), (1, 3, 4)]
     """
     found = Walk(blocks, batch_first, last)
-    thread, handles = threading.get_ident(), []
+    handles = []
 
     def before(index: int) -> Callable[..., Any]:
         def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if threading.get_ident() != thread:
-                return None
             values = [*args, *kwargs.values()]
             stream = found.enter(index, block, values)
             other = enter and enter(index, block, stream)
@@ -141,8 +139,6 @@ def walk(
 
     def after(index: int) -> Callable[..., Any]:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if threading.get_ident() != thread:
-                return None
             stream = found.leave(index, block, output)
             other = leave and leave(index, block, stream)
             if found.passed == last:
@@ -155,8 +151,8 @@ def walk(
 
     try:
         for index, block in enumerate(blocks):
-            handles.append(block.register_forward_pre_hook(before(index), with_kwargs=True))
-            handles.append(block.register_forward_hook(after(index)))
+            handles.append(block.register_forward_pre_hook(in_this_thread(before(index)), with_kwargs=True))
+            handles.append(block.register_forward_hook(in_this_thread(after(index))))
         yield found
     finally:
         for handle in handles:

@@ -15,9 +15,9 @@ from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.contribution.assemble import Options, assemble
 from captum_ultra.attr.contribution.documents import Document, check_text, joined_document, padded, span_document
 from captum_ultra.attr.contribution.result import Contribution, SpanContribution
+from captum_ultra.attr.inputs import check_batch_size
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.methods.attention_rollout import AttentionRollout
-from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import LatentQuestion
 from captum_ultra.attr.runs import half_precision_explained
 from captum_ultra.attr.scores import Score, as_score
@@ -219,8 +219,7 @@ class TokenContribution:
         causal: bool,
     ) -> list[Any]:  # fmt: skip
         """For each document a result, or a list of results if ``layer`` lists several."""
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"internal_batch_size must be at least 1 or None, got {chunk}")
+        check_batch_size(chunk)
         for document in documents:
             warn_of_unknown(document.tokens, self.tokenizer)
         # Texts are padded on the right, where no token of a causal model looks: without a mask the kernel still knows
@@ -252,8 +251,7 @@ class TokenContribution:
         """Layer -> rows [D, T, N], by the chosen method or by attention rollout."""
         method, choices = (AttentionRollout(self.model), StartLayer()) if rollout else (self._method, self._choices)
         runs = runs_for({method: choices}, view, ids, extra, [question], layers)
-        presentation = Presentation(output="tokens")
-        return {layer: method.rows_of(Asked(runs, question, layer, choices, presentation)).cpu() for layer in layers}
+        return {layer: method.rows_of(Asked(runs, question, layer, choices)).cpu() for layer in layers}
 
     def _is_causal(self, view: TransformerView, ids: Tensor) -> bool:
         """Whether the first block of the model gives a token no attention to what follows.

@@ -15,9 +15,9 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import in_chunks
 from captum_ultra.relevance.lrp import LinearRules
 
-__all__ = ["ConservativeLRP", "ResidualLRP"]
+__all__ = ["READINGS", "ConservativeLRP", "ResidualLRP", "read_rows"]
 
-_READINGS = ("signed", "positive", "absolute", "norm")
+READINGS = ("signed", "positive", "absolute", "norm")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class LinearChoices:
     reading: str = "signed"
 
     def __post_init__(self) -> None:
-        if self.reading not in _READINGS:
-            raise ValueError(f"reading={self.reading!r} is unknown; possible: {', '.join(map(repr, _READINGS))}")
+        if self.reading not in READINGS:
+            raise ValueError(f"reading={self.reading!r} is unknown; possible: {', '.join(map(repr, READINGS))}")
         self.run()
 
     def run(self) -> LinearRules:
@@ -111,7 +111,17 @@ class ConservativeLRP(TokenAttribution):
         rows = explained.trace.ledger.unscale(in_chunks(explained, pull))
         if not rows.isfinite().all():
             raise ValueError("the relevance contains NaN or infinity: check the input, the weights, and the precision")
-        return {"positive": rows.clamp(min=0), "absolute": rows.abs()}.get(reading, rows)
+        return read_rows(rows, reading)
+
+
+def read_rows(rows: Tensor, reading: str) -> Tensor:
+    """Signed relevance as a reading takes it; rows of norms are what they are.
+
+    Example:
+        >>> read_rows(torch.tensor([-1.0, 2.0]), "absolute")
+        tensor([1., 2.])
+    """
+    return {"positive": rows.clamp(min=0), "absolute": rows.abs()}.get(reading, rows)
 
 
 class ResidualLRP(ConservativeLRP):
@@ -119,7 +129,8 @@ class ResidualLRP(ConservativeLRP):
 
     At every residual sum ``y = x + u``, entry by entry, x has the share ``w(x) x / (w(x) x + w(u) u)`` of y's relevance
     and u the rest, with ``w(t) = 1 + gamma [t y > 0]``. Attention probabilities, scales of normalisations and gates are
-    constants. For latent tokens this rule is at or near the best of the family (docs: which method for which token).
+    constants. For latent tokens this rule is near the best of the family for single claims and in images; for whole
+    summaries conservative relevance with constant gates is better (docs: which method for which token).
 
     Arguments as in :class:`captum_ultra.ConservativeLRP`, with ``gates="constant"``, and ``gamma`` (3; 0 shares as the
     ordinary gradient does).

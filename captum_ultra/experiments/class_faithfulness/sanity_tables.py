@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from captum_ultra.experiments.class_faithfulness.maps import LABELS
 from captum_ultra.experiments.class_faithfulness.sanity import MEASURES, Sanity, Verdict, verdict
-from captum_ultra.experiments.class_faithfulness.tables import listed, markdown
+from captum_ultra.experiments.class_faithfulness.tables import listed
+from captum_ultra.experiments.markdown import markdown_table
 from captum_ultra.intervals import Interval, bootstrap
 
 __all__ = ["SanityNumbers", "plain_sanity", "sanity_numbers", "sanity_table", "stage_table"]
@@ -65,7 +66,7 @@ def sanity_table(sanity: Sanity, names: Sequence[str], scheme: str) -> str:
             ]
         )
     header = ["map", "head", "everything", "everything, signed", "other scenes", "SSIM: everything; other scenes", ""]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def stage_table(sanity: Sanity, names: Sequence[str], scheme: str) -> str:
@@ -74,7 +75,7 @@ def stage_table(sanity: Sanity, names: Sequence[str], scheme: str) -> str:
         [LABELS[name], *(f"{each.mean:.2f}" for each in sanity_numbers(sanity, name, scheme).curves["absolute"])]
         for name in names
     ]
-    return markdown(["map", *sanity.stages], rows)
+    return markdown_table(["map", *sanity.stages], rows)
 
 
 def plain_sanity(sanity: Sanity, names: Sequence[str]) -> dict[str, object]:

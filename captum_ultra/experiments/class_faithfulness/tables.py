@@ -11,9 +11,10 @@ from captum_ultra.experiments.class_faithfulness.maps import LABELS
 from captum_ultra.experiments.class_faithfulness.scores import PROBABILITY, REMOVAL, WHERE, WITHIN, Score
 from captum_ultra.experiments.class_faithfulness.similarity import rank_correlation
 from captum_ultra.experiments.class_faithfulness.study import Faithfulness
+from captum_ultra.experiments.markdown import bold, markdown_table
 from captum_ultra.intervals import Interval, bootstrap
 
-__all__ = ["Numbers", "agreement_table", "difference_table", "markdown", "measure", "plain", "score_table"]
+__all__ = ["Numbers", "agreement_table", "difference_table", "listed", "measure", "plain", "score_table"]
 
 Numbers = Mapping[str, Mapping[str, Interval]]
 """By the name of a map and the title of a score."""
@@ -39,10 +40,10 @@ def score_table(numbers: Numbers, scores: Sequence[Score]) -> str:
     rows = []
     for name, found in numbers.items():
         texts = [score.text(found[score.title]) for score in scores]
-        bold = [name == best[score.title] for score in scores]
-        rows.append([LABELS[name], *(f"**{text}**" if each else text for text, each in zip(texts, bold, strict=True))])
+        is_best = [name == best[score.title] for score in scores]
+        rows.append([LABELS[name], *map(bold, texts, is_best)])
     arrows = {1: " ↑", -1: " ↓", 0: ""}
-    return markdown(["map", *(score.title + arrows[score.sign] for score in scores)], rows)
+    return markdown_table(["map", *(score.title + arrows[score.sign] for score in scores)], rows)
 
 
 def agreement_table(numbers: Numbers, scores: Sequence[Score]) -> str:
@@ -58,7 +59,7 @@ def agreement_table(numbers: Numbers, scores: Sequence[Score]) -> str:
     rows = [
         [title, *(f"{rank_correlation(one, other):+.2f}" for other in values.values())] for title, one in values.items()
     ]
-    return markdown(["", *values], rows)
+    return markdown_table(["", *values], rows)
 
 
 def difference_table(study: Faithfulness, names: Sequence[str], other: str) -> str:
@@ -78,7 +79,7 @@ def difference_table(study: Faithfulness, names: Sequence[str], other: str) -> s
             for title, each in found.items()
         ]
         rows.append([LABELS[name], *texts])
-    return markdown(["map", *WITHIN], rows)
+    return markdown_table(["map", *WITHIN], rows)
 
 
 def plain(numbers: Numbers) -> dict[str, dict[str, list[float | None]]]:
@@ -89,17 +90,3 @@ def plain(numbers: Numbers) -> dict[str, dict[str, list[float | None]]]:
 def listed(interval: Interval) -> list[float | None]:
     """An interval as JSON has it."""
     return [each if each == each else None for each in (interval.mean, interval.low, interval.high)]
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table.
-
-    Example:
-        >>> print(markdown(["map", "mIoU"], [["GAE", "61.6"]]))
-        | map | mIoU |
-        |---|---|
-        | GAE | 61.6 |
-    """
-    lines = [header, *rows]
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([text[0], "|" + "---|" * len(header), *text[1:]])

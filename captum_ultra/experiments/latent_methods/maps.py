@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from captum_ultra.adapters import ModelViews
 from captum_ultra.attr.asked import Asked, runs_for
 from captum_ultra.attr.methods import method_class
-from captum_ultra.attr.presentation import Presentation
+from captum_ultra.attr.methods.conservative_lrp import READINGS, read_rows
 from captum_ultra.attr.questions import LatentQuestion
 from captum_ultra.attr.scores import as_score
 from captum_ultra.attr.targets import parse_targets
-from captum_ultra.experiments.latent_methods.variants import MIXED, SIGNED_READINGS, Variant
+from captum_ultra.experiments.latent_methods.variants import MIXED, Variant
 
 __all__ = ["latent_rows", "mixed", "ranks"]
 
@@ -55,10 +55,9 @@ def latent_rows(
     runs = runs_for(
         {methods[pull]: choices[pull] for pull in pulls}, view, inputs, None, list(questions.values()), layers
     )
-    presentation = Presentation("keep", "tokens")
     for layer in layers:
         for pull, read in pulls.items():
-            rows = methods[pull].rows_of(Asked(runs, questions[pull[1]], layer, choices[pull], presentation))[0]
+            rows = methods[pull].rows_of(Asked(runs, questions[pull[1]], layer, choices[pull]))[0]
             yield from ((layer, each.name, _read(rows, each.reading)) for each in read)
 
 
@@ -103,6 +102,6 @@ def ranks(scores: Tensor, order: Tensor) -> Tensor:
 
 
 def _read(rows: Tensor, reading: str) -> Tensor:
-    if reading not in (*SIGNED_READINGS, "norm"):
+    if reading not in READINGS:
         raise ValueError(f"reading={reading!r} is unknown")
-    return {"positive": rows.clamp(min=0), "absolute": rows.abs()}.get(reading, rows)
+    return read_rows(rows, reading)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
+from captum_ultra.attr.methods.conservative_lrp import READINGS
 from captum_ultra.data import Facts, Scenes
 from captum_ultra.experiments.cell_store import CellStore
 from captum_ultra.experiments.evaluate.folder import weights_digest
@@ -21,12 +22,11 @@ from captum_ultra.experiments.latent_methods.variants import MIXED, Variant, sce
 
 __all__ = ["FIXED", "SCENES", "TEXTS", "Kind", "chosen_settings", "families", "measured"]
 
-_READINGS = ("signed", "positive", "absolute", "norm")
 _CONSERVATIVE, _RESIDUAL = "conservative, gates=constant", "residual, gamma=3, gates=constant"
 FIXED = (
     "conservative, gates=gradient, signed",
     "conservative, gates=gradient, absolute",
-    *(f"{rule}, {reading}" for rule in (_CONSERVATIVE, _RESIDUAL) for reading in _READINGS),
+    *(f"{rule}, {reading}" for rule in (_CONSERVATIVE, _RESIDUAL) for reading in READINGS),
 )
 """Variants of the linear methods that are always shown."""
 _RANKED = ("raw attention", "rollout", "ULTra_S", "ULTra_E")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from captum_ultra.experiments.latent_methods.cells import Cells, Setting
 from captum_ultra.experiments.latent_methods.study import FIXED, SCENES, TEXTS, Kind
 from captum_ultra.experiments.latent_methods.texts import POSITIONS
 from captum_ultra.experiments.latent_methods.variants import MIXED
+from captum_ultra.experiments.markdown import bold, markdown_table
 from captum_ultra.intervals import bootstrap
 
 __all__ = [
@@ -38,11 +39,9 @@ def family_table(kind: Kind, cells: Cells, chosen: Chosen, layers: int) -> str:
 
 def choice_table(kind: Kind, chosen: Chosen) -> str:
     """The settings that were chosen: one row a family, one column a measure."""
-    names = list(dict.fromkeys(family for family, _ in chosen))
-    lines = _header(["method", *kind.measures])
-    for name in names:
-        lines.append(_row([name, *(_short(chosen[name, measure], name) for measure in kind.measures)]))
-    return "\n".join(lines)
+    names = dict.fromkeys(family for family, _ in chosen)
+    rows = [[name, *(_short(chosen[name, measure], name) for measure in kind.measures)] for name in names]
+    return markdown_table(["method", *kind.measures], rows)
 
 
 def difference_table(kind: Kind, cells: Cells, chosen: Chosen) -> str:
@@ -77,23 +76,22 @@ def layer_table(kind: Kind, cells: Cells, measure: str, layers: int) -> str:
     by_column = kind is SCENES and measure != "region"
     names = (*kind.main, "nearness") if by_column else kind.main
     found = {(name, *each): cells.values(Setting(name, *each), measure) for name in names for each in columns}
-    lines = _header(
-        ["method", *(f"{layer}, {position}" if position else f"layer {layer}" for layer, position in columns)]
-    )
+    rows = []
     for name in names:
         shown = [f"*{name}*" if name == "nearness" else name]
         for column in columns:
             cell = (name, *column)
             rivals = [(other, *column) for other in kind.main] if by_column else [(name, *each) for each in columns]
             best = max(rivals, key=lambda rival: _mean(found[rival]))
-            shown.append(_bold(_error(found[cell], kind.digits[measure]), cell == best))
-        lines.append(_row(shown))
-    return "\n".join(lines)
+            shown.append(bold(_error(found[cell], kind.digits[measure]), cell == best))
+        rows.append(shown)
+    places = (f"{layer}, {position}" if position else f"layer {layer}" for layer, position in columns)
+    return markdown_table(["method", *places], rows)
 
 
 def variant_table(kind: Kind, cells: Cells, chosen_on: Cells, layers: int) -> str:
     """Every variant at the layer and position chosen for it: mean ± standard error."""
-    lines = _header(["variant", *kind.measures])
+    rows = []
     for name in [each.name for each in kind.variants]:
         shown = [name]
         for measure in kind.measures:
@@ -102,22 +100,20 @@ def variant_table(kind: Kind, cells: Cells, chosen_on: Cells, layers: int) -> st
             place = f"{setting.layer}{', ' * bool(setting.position)}{setting.position}"
             values = cells.values(setting, measure)
             shown.append(f"{_error(values, kind.digits[measure])} ({place})" if len(values) else "")
-        lines.append(_row(shown))
-    return "\n".join(lines)
+        rows.append(shown)
+    return markdown_table(["variant", *kind.measures], rows)
 
 
 def _differences(kind: Kind, cells: Cells, rows: Rows, reference: str) -> str:
     """Every row minus the reference's, within samples: mean with its 95 % interval."""
-    lines = _header(["method", *kind.measures])
-    for name, settings in rows.items():
-        if name == reference:
-            continue
-        shown = [name]
-        for measure in kind.measures:
-            pairs = cells.pairs(settings[measure], rows[reference][measure], measure)
-            shown.append(_interval(pairs, kind.digits[measure], signed=True))
-        lines.append(_row(shown))
-    return "\n".join(lines)
+
+    def minus(settings: Mapping[str, Setting], measure: str) -> str:
+        pairs = cells.pairs(settings[measure], rows[reference][measure], measure)
+        return _interval(pairs, kind.digits[measure], signed=True)
+
+    others = {name: settings for name, settings in rows.items() if name != reference}
+    shown = [[name, *(minus(settings, measure) for measure in kind.measures)] for name, settings in others.items()]
+    return markdown_table(["method", *kind.measures], shown)
 
 
 def _table(kind: Kind, cells: Cells, rows: Rows, controls: Rows) -> str:
@@ -126,14 +122,13 @@ def _table(kind: Kind, cells: Cells, rows: Rows, controls: Rows) -> str:
         measure: max(rows, key=lambda name: _mean(cells.values(rows[name][measure], measure)))
         for measure in kind.measures
     }
-    lines = _header(["method", *kind.measures])
+    shown = []
     for name, settings in {**rows, **controls}.items():
-        shown = [name]
+        shown.append([name])
         for measure in kind.measures:
             text = _interval(cells.values(settings[measure], measure), kind.digits[measure])
-            shown.append(_bold(text, name == best[measure]))
-        lines.append(_row(shown))
-    return "\n".join(lines)
+            shown[-1].append(bold(text, name == best[measure]))
+    return markdown_table(["method", *kind.measures], shown)
 
 
 def _control(kind: Kind, name: str, measure: str, layers: int) -> Setting:
@@ -165,16 +160,3 @@ def _error(values: Tensor, digits: int) -> str:
         return ""
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
     return f"{float(values.mean()):.{digits}f} ± {error:.{digits}f}"
-
-
-def _bold(text: str, is_best: bool) -> str:
-    return f"**{text}**" if is_best and text else text
-
-
-def _header(names: Iterable[str]) -> list[str]:
-    cells = list(names)
-    return [_row(cells), "|---" * len(cells) + "|"]
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-__all__ = ["MIXED", "SIGNED_READINGS", "Variant", "scene_variants", "text_variants"]
+from captum_ultra.attr.methods.conservative_lrp import READINGS
 
-SIGNED_READINGS = ("signed", "positive", "absolute")
-"""Made of one pull-back."""
-_READINGS = (*SIGNED_READINGS, "norm")
+__all__ = ["MIXED", "Variant", "scene_variants", "text_variants"]
+
 _LETTER = {"sum": "S", "energy": "E"}
 
 
@@ -106,6 +105,6 @@ def _linear_methods(gates: tuple[str, ...], residual_gates: tuple[str, ...]) -> 
     for family, method, choices in rules:
         # The sum is tried with the first choices of each, which are the library's own.
         for score in ("energy",) if family in first else ("energy", "sum"):
-            for reading in _READINGS:
+            for reading in READINGS:
                 yield Variant(family, method, score, tuple(choices.items()), reading)
         first.add(family)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance.batched import BatchedBackward, targets_first
 from captum_ultra.relevance.calls import AttentionCall
-from captum_ultra.relevance.passage import targets_first
 from captum_ultra.relevance.tiles import tiled_backward, tiled_values
 
 __all__ = ["constant_attention", "factored", "halved_attention", "two_factored"]
@@ -78,15 +78,7 @@ class _HalvedAttention(torch.autograd.Function):
         return d_query / 4, d_key / 4, d_value / 2, None
 
 
-class _Batched(torch.autograd.Function):
-    """A backward pass as an operation of its own: under ``vmap`` it receives all targets at once."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-
-class _Values(_Batched):
+class _Values(BatchedBackward):
     @staticmethod
     def forward(gradient: Tensor, call: AttentionCall) -> Tensor:
         return tiled_values(gradient[None], call)[0]
@@ -96,7 +88,7 @@ class _Values(_Batched):
         return tiled_values(targets_first(gradient, in_dims[0], info.batch_size), call), 0
 
 
-class _All(_Batched):
+class _All(BatchedBackward):
     @staticmethod
     def forward(gradient: Tensor, call: AttentionCall) -> Any:
         return tuple(each[0] for each in tiled_backward(gradient[None], call)[:3] if each is not None)

@@ -15,7 +15,6 @@ the map, and contributions and biases add up to the whole.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
+from captum_ultra.relevance.threads import in_this_thread
 from captum_ultra.relevance.walk import first_tensor
 
 __all__ = ["LinearRules", "Linearisation"]
@@ -211,16 +211,13 @@ class Linearisation(OperationGraph):
 
     def _watch(self, module: nn.Module, after: Callable[[nn.Module, Any, Any, int], Any], plain: bool = False) -> None:
         """Hooks around a module; ``after`` is told how many normalisations had been met before it."""
-        thread, met = threading.get_ident(), list[int]()
+        met: list[int] = []
 
         def enter(*_: Any) -> None:
-            if threading.get_ident() == thread:
-                met.append(self._norms)
-                self._plain += plain
+            met.append(self._norms)
+            self._plain += plain
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if threading.get_ident() != thread:
-                return None
             self._plain -= plain
             self.paused = True
             try:
@@ -228,8 +225,8 @@ class Linearisation(OperationGraph):
             finally:
                 self.paused = False
 
-        self._hooks.callback(module.register_forward_pre_hook(enter).remove)
-        self._hooks.callback(module.register_forward_hook(leave).remove)
+        self._hooks.callback(module.register_forward_pre_hook(in_this_thread(enter)).remove)
+        self._hooks.callback(module.register_forward_hook(in_this_thread(leave)).remove)
 
     def _check_norm(self, module: nn.Module, args: tuple[Any, ...], output: Any, before: int) -> None:
         result = first_tensor(output) if self.batch else None
