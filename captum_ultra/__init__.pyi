@@ -1,8 +1,11 @@
 """The public names, listed once: for type checkers, and for the package, which imports them when they are needed."""
 
+from .adapters.text_head import text_head as text_head
 from .attr.contribution.result import Contribution as Contribution
 from .attr.contribution.result import SpanContribution as SpanContribution
 from .attr.contribution.token_contribution import TokenContribution as TokenContribution
+from .attr.describe import Description as Description
+from .attr.describe import describe as describe
 from .attr.latent_token import LatentTokenAttribution as LatentTokenAttribution
 from .attr.methods.attcat import AttCAT as AttCAT
 from .attr.methods.attention_grad_cam import AttentionGradCam as AttentionGradCam

@@ -17,7 +17,8 @@ Head = Callable[[Any], Tensor] | Tensor
 
 _REMEDY = (
     "load the model with its classification head, or give one: head=callable (of what the model returns -> [B, K]), or "
-    "head=embeddings [K, d] of the classes (zero-shot)"
+    "head=embeddings [K, d] of the classes (zero-shot), which text_head(model, tokenizer, prompts) makes of texts "
+    "with a model of images and texts (on the command line: --prompt)"
 )
 
 
@@ -60,11 +61,12 @@ def class_scores(model: nn.Module, output: Any, head: Head | None = None) -> Ten
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         got = f"a tensor of shape {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
         raise UnsupportedModelError(f"{name} gives {got} where one score a class [B, K] is needed; {_REMEDY}")
-    if scores.shape[1] == 1:
+    if scores.shape[1] == 1 and not isinstance(head, Tensor):  # the cosine with one text can be explained
+        logit = "output.logits" if isinstance(getattr(output, "logits", None), Tensor) else "output"
         raise UnsupportedModelError(
             f"{name} gives one number a sample, a regression or a single logit, in which no class can be chosen; give "
-            "head=lambda output: torch.cat([-output, output], 1) (of the logits) for two classes, or explain a latent "
-            "token: LatentTokenAttribution"
+            f"head=lambda output: torch.cat([-{logit}, {logit}], 1) for two classes, or explain a latent token: "
+            "LatentTokenAttribution"
         )
     return scores
 
@@ -109,7 +111,8 @@ def _embedding(model: nn.Module, output: Any) -> Tensor:
 def _zero_shot(model: nn.Module, embedding: Tensor, classes: Tensor) -> Tensor:
     if embedding.dim() != 2 or embedding.shape[1] != classes.shape[1]:
         raise ValueError(
-            f"head: class embeddings {list(classes.shape)} do not fit the model's embedding {list(embedding.shape)}"
+            f"head: class embeddings {list(classes.shape)} do not fit the model's embedding {list(embedding.shape)}; "
+            "take both from one model, with its projections"
         )
     cosines = F.normalize(embedding, dim=-1) @ F.normalize(classes.detach().to(embedding), dim=-1).T
     scale = getattr(model, "logit_scale", None)

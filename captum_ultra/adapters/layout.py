@@ -1,122 +1,169 @@
-"""How the tokens of one run are laid out: what comes before the patches, the patch grid, what comes after.
+"""How the tokens of one run are laid out: which of them see which region of the picture.
 
-The grid is observed rather than computed from a configuration: a convolution before the first block
-made the patches, so its output is the grid, non-square and dynamic input sizes included. Where the
-patches stand among the tokens is observed as well, by the gradient from a token to the convolution.
-Models that embed patches by a linear layer are measured by their token count.
+Nothing is taken from a configuration or from a count of tokens: the gradient from the tokens that enter the first block
+to the pixels tells where every token looks. Tokens that see nothing are no patches (CLS, registers), wherever they
+stand; the others are patches if their regions form a grid, in whatever order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_ultra.adapters.view import TransformerView
-from captum_ultra.relevance.threads import in_this_thread
+__all__ = ["TokenLayout", "read_layout"]
 
-__all__ = ["TokenLayout", "watch_layout"]
+# Channels times random pictures of which an estimate of a token's place is the mean: it is off by 0.02 patches.
+_MEANS = 256
+# How far from the middle of its row or column, in patches, a token may look.
+_ASIDE, _UNEVEN = 0.3, 0.45
 
 
 @dataclass(frozen=True)
 class TokenLayout:
     """n tokens; of an image, ``prefix`` tokens (CLS, registers) and then a (rows, columns) grid of patches.
 
-    Tokens after the patches (detection tokens) are possible.
+    Attributes:
+        tokens: their number.
+        prefix: tokens before the first patch.
+        grid: rows and columns of patches; None for sequences, and where the patches form no grid.
+        order: the patches' tokens, row by row of the picture, where they do not simply follow the prefix in this order.
+        reason: why there is no grid.
     """
 
     tokens: int
     prefix: int = 0
     grid: tuple[int, int] | None = None
+    order: tuple[int, ...] | None = field(default=None, repr=False)
+    reason: str = field(default="the input is a sequence", repr=False, compare=False)
 
     @property
-    def patches(self) -> slice:
-        """Where the patches stand; everything behind the prefix if there is no grid."""
+    def patches(self) -> list[int]:
+        """The patches' tokens, row by row of the picture; everything behind the prefix if there is no grid."""
+        if self.order is not None:
+            return list(self.order)
         if self.grid is None:
-            return slice(self.prefix, self.tokens)
-        return slice(self.prefix, self.prefix + self.grid[0] * self.grid[1])
+            return list(range(self.prefix, self.tokens))
+        return list(range(self.prefix, self.prefix + self.grid[0] * self.grid[1]))
 
 
-class LayoutObserver:
-    """Filled during a run: the convolutions' outputs, then the layout when the first block starts."""
+def read_layout(stream: Tensor, pixels: Tensor) -> TokenLayout:
+    """The layout of the tokens of a stream [B, n, d], as it enters the first block, of pictures [B, C, H, W].
 
-    def __init__(self, view: TransformerView, inputs: Tensor) -> None:
-        self._view, self._inputs = view, inputs
-        self._made: list[Tensor] = []
+    Args:
+        stream: with a graph that leads to the pixels.
+        pixels: a leaf of this graph.
 
-    def saw_convolution(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if output.dim() != 4 or not torch.is_grad_enabled():
-            return None
-        if not output.requires_grad:  # a leaf of the graph, to ask later which token it went into
-            output = output.detach().requires_grad_()
-        self._made.append(output)
-        return output.clone()
-
-    def layout(self, stream: Tensor) -> TokenLayout:
-        """The layout of the tokens of a stream [B, n, d], as it enters the first block.
-
-        Tokens that stand in no order that the grid explains get no grid: they have rows, but no map.
-        """
-        tokens, made = stream.shape[1], self._made
-        self._made = []
-        if self._inputs.dim() != 4:
-            return TokenLayout(tokens)
-        fitting = [each for each in made if each.shape[2] * each.shape[3] <= tokens]
-        if fitting:
-            patches = max(reversed(fitting), key=lambda each: each.shape[2] * each.shape[3])
-            prefix = _place_of_patches(stream, patches)
-            if prefix is None:
-                return TokenLayout(tokens)
-            return TokenLayout(tokens, prefix, (patches.shape[2], patches.shape[3]))
-        for guess in (0, 1) if self._view.prefix is None else (self._view.prefix,):
-            grid = _grid_like(tokens - guess, self._inputs.shape[2], self._inputs.shape[3])
-            if grid is not None:
-                return TokenLayout(tokens, guess, grid)
-        return TokenLayout(tokens, self._view.prefix or 0)
-
-
-def _place_of_patches(stream: Tensor, patches: Tensor) -> int | None:
-    """The token that holds the first patch, if the last one stands where it should; else None."""
-    count = patches.shape[2] * patches.shape[3]
-    for prefix in range(stream.shape[1] - count, -1, -1):
-        if _patch_in(stream, prefix, patches) == 0 and _patch_in(stream, prefix + count - 1, patches) == count - 1:
-            return prefix
-    return None
-
-
-def _patch_in(stream: Tensor, token: int, patches: Tensor) -> int | None:
-    """The patch that a token depends on most; None for a token that depends on none."""
+    Example:
+        >>> pixels = torch.rand(1, 3, 16, 24, requires_grad=True)
+        >>> patches = torch.nn.Conv2d(3, 8, 8, 8)(pixels).flatten(2).transpose(1, 2)
+        >>> read_layout(torch.cat([torch.zeros(1, 1, 8), patches], 1), pixels)
+        TokenLayout(tokens=7, prefix=1, grid=(2, 3))
+    """
+    tokens = stream.shape[1]
     if not stream.requires_grad:
-        return None
-    weights = torch.linspace(1, 2, stream.shape[2], device=stream.device).sin()  # any but constant ones
-    value = (stream[0, token].float() * weights).sum()
-    (gradient,) = torch.autograd.grad(value, patches, retain_graph=True, allow_unused=True)
-    strength = None if gradient is None else gradient[0].float().square().sum(0).flatten()
-    return None if strength is None or not strength.any() else int(strength.argmax())
-
-
-@contextmanager
-def watch_layout(view: TransformerView, inputs: Tensor) -> Iterator[LayoutObserver]:
-    """Watch the convolutions outside the blocks while the model runs, in this thread, inside the ``with``."""
-    inside = {module for block in view.blocks for module in block.modules()}
-    observer = LayoutObserver(view, inputs)
-    outside = [module for module in view.model.modules() if isinstance(module, nn.Conv2d) and module not in inside]
-    handles = [module.register_forward_hook(in_this_thread(observer.saw_convolution)) for module in outside]
+        return TokenLayout(tokens, reason="no gradient leads from its tokens to the pixels")
     try:
-        yield observer
-    finally:
-        for handle in handles:
-            handle.remove()
+        eyes = _Eyes(stream, pixels)
+    except RuntimeError as error:
+        if "not implemented" not in str(error) and "does not require grad" not in str(error):
+            raise
+        return TokenLayout(tokens, reason=f"the way from the pixels to its tokens cannot be differentiated ({error})")
+    seeing = (eyes.strength > 0).nonzero()[:, 0]
+    if not len(seeing):
+        return TokenLayout(tokens, reason="none of its tokens depends on the pixels")
+    found, ordered = seeing, _grid(eyes.places[seeing])
+    if ordered is None:
+        # A token that sees far more than most do is no patch: it holds something of all of them.
+        spreads = eyes.spreads()[seeing]
+        found = seeing[spreads <= 2 * spreads.median() + 1e-6]
+        ordered = _grid(eyes.places[found])
+    if ordered is None:
+        reason = f"the regions that its {len(found)} patches see form no grid of rows and columns"
+        return TokenLayout(tokens, int(seeing[0]), reason=reason)
+    grid, order = ordered
+    patches, prefix = found[order].tolist(), int(found[0])
+    plain = patches == list(range(prefix, prefix + len(patches)))
+    return TokenLayout(tokens, prefix, grid, None if plain else tuple(patches))
 
 
-def _grid_like(patches: int, height: int, width: int) -> tuple[int, int] | None:
-    """The grid of so many patches with the input's aspect ratio, if there is exactly one."""
-    for rows in range(1, patches + 1):
-        columns, rest = divmod(patches, rows)
-        if rest == 0 and rows * width == columns * height:
-            return rows, columns
+class _Eyes:
+    """Where the tokens of the first sample look.
+
+    With J the token's Jacobian and e random signs of all pixels, the mean of (J e) (J (e f)) over channels and signs is
+    that of f(pixel) over the squared entries of J: two backward passes make the product of J and a picture.
+
+    Attributes:
+        strength: how much a token sees [n].
+        places: where (row, column) [n, 2], in 0..1.
+    """
+
+    def __init__(self, stream: Tensor, pixels: Tensor) -> None:
+        _, self._channels, height, width = pixels.shape
+        device = pixels.device
+        rows = ((torch.arange(height, device=device) + 0.5) / height).view(-1, 1).expand(height, width)
+        columns = ((torch.arange(width, device=device) + 0.5) / width).expand(height, width)
+        self._coordinates = (rows, columns)
+        self._dummy = torch.zeros_like(stream, requires_grad=True)
+        (self._pulled,) = torch.autograd.grad(stream, pixels, self._dummy, create_graph=True)
+        if not self._pulled.requires_grad:
+            raise RuntimeError("it does not require grad")
+        self._times = max(1, math.ceil(_MEANS / stream.shape[2]))
+        self.strength, means = self._means([rows, columns])
+        self.places = means.T
+
+    def spreads(self) -> Tensor:
+        """How far around its place a token sees [n]."""
+        _, squares = self._means([each.square() for each in self._coordinates])
+        return (squares.T - self.places.square()).clamp(min=0).sum(1).sqrt()
+
+    def _means(self, pictures: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The sum of a token's squared Jacobian [n], and the means of pictures [H, W] over it [k, n]."""
+        generator = torch.Generator().manual_seed(0)
+        total, *sums = torch.zeros(
+            1 + len(pictures), self._dummy.shape[1], dtype=torch.float64, device=self._dummy.device
+        )
+        for _ in range(self._times):
+            shape = (self._channels, *pictures[0].shape)
+            signs = torch.randint(2, shape, generator=generator).to(self._pulled) * 2 - 1
+            seen = self._pushed(signs)
+            total += seen.square().sum(-1)
+            for place, each in enumerate(pictures):
+                sums[place] += (seen * self._pushed(signs * each.to(signs))).sum(-1)
+        return total, torch.stack(sums) / total.clamp(min=torch.finfo(torch.float64).tiny)
+
+    def _pushed(self, picture: Tensor) -> Tensor:
+        """The first sample's Jacobian times a picture [C, H, W]: [n, d]."""
+        tangent = torch.zeros_like(self._pulled)
+        tangent[0] = picture
+        (found,) = torch.autograd.grad(self._pulled, self._dummy, tangent, retain_graph=True)
+        return found[0].double()
+
+
+def _grid(places: Tensor) -> tuple[tuple[int, int], Tensor] | None:
+    """The grid that places [m, 2] form, and their order row by row; None if they form none."""
+    count = len(places)
+    for rows in range(1, count + 1):
+        columns, rest = divmod(count, rows)
+        if rest:
+            continue
+        by_row = places[:, 0].argsort().view(rows, columns)
+        order = by_row.gather(1, places[:, 1][by_row].argsort(1))
+        of_rows, of_columns = places[:, 0][order], places[:, 1][order].T
+        if _even(of_rows) and _even(of_columns):
+            return (rows, columns), order.flatten()
     return None
+
+
+def _even(places: Tensor) -> bool:
+    """Whether places [k, m] in 0..1 form k lines, one behind the other at equal distances over the whole picture."""
+    lines = places.mean(1)
+    count = len(lines)
+    step = 1 / count if count == 1 else float(lines[-1] - lines[0]) / (count - 1)
+    if not 0.5 / count <= step <= 1.5 / count:
+        return False
+    aside = (places - lines[:, None]).abs().max()
+    uneven = (lines - lines[0] - step * torch.arange(count, device=lines.device)).abs().max()
+    return bool(aside <= _ASIDE * step and uneven <= _UNEVEN * step)

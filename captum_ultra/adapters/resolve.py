@@ -13,14 +13,15 @@ from captum_ultra.adapters import open_clip, timm, torchvision, transformer_lens
 from captum_ultra.adapters.discovery import discover
 from captum_ultra.adapters.view import TransformerView, call_plainly, library_of
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.uncompiled import compiled_part, uncompiled_is_possible
 
 __all__ = ["Blocks", "check_model", "resolve"]
 
 Blocks = str | Sequence[str | nn.Module]
 
-# An adapter is a module with ``view(model, inputs, blocks)`` and, where models of the library are
-# not called plainly, ``call(model, inputs, extra)``. A class may derive from several libraries (a
-# bridge wraps a transformers model): the first that fits speaks.
+# An adapter is a module with ``view(model, inputs, blocks)``, where models of the library are not called plainly
+# ``call(model, inputs, extra)``, and where they may have towers ``tower(model, inputs)``, the one that is meant.
+# A class may derive from several libraries (a bridge wraps a transformers model): the first that fits speaks.
 _ADAPTERS = {
     "transformer_lens": transformer_lens,
     "open_clip": open_clip,
@@ -49,11 +50,11 @@ def resolve(model: nn.Module, inputs: Tensor, extra: Any = None, blocks: Blocks 
     if blocks is not None:
         modules = named_blocks(model, blocks)
         found = adapter.view(model, inputs, modules) if adapter else None
-        prefix = getattr(model, "num_prefix_tokens", None)
-        found = found or TransformerView(type(model).__name__, model, modules, prefix=prefix)
+        found = found or TransformerView(type(model).__name__, model, modules)
     else:
         found = adapter.view(model, inputs) if adapter else None
-        found = found or discover(model, inputs, extra, getattr(adapter, "call", call_plainly))
+        part = getattr(adapter, "tower", lambda model, inputs: model)(model, inputs)
+        found = found or discover(part, inputs, extra, getattr(adapter, "call", call_plainly))
     return replace(
         found,
         batch_first=all(_is_batch_first(block) for block in found.blocks),
@@ -73,6 +74,19 @@ def check_model(model: Any) -> None:
     name = type(model).__name__
     if name in wrappers:
         raise UnsupportedModelError(f"{name} {wrappers[name]}")
+    compiled = compiled_part(model)
+    if compiled is not None and not uncompiled_is_possible():
+        raise UnsupportedModelError(
+            f"{name} is compiled ({compiled or 'the model itself'}), which hides its operations, and torch "
+            f"{torch.__version__} does not let compiled code run as it was written: explain the model before "
+            "torch.compile, which leaves its weights as they are, or update torch"
+        )
+    absent = next((each for each, parameter in model.named_parameters() if parameter.is_meta), None)
+    if absent is not None and not any(hasattr(module, "_hf_hook") for module in model.modules()):
+        raise UnsupportedModelError(
+            f"{name} has no values for {absent}, which is on the meta device: fill it first, by "
+            'model.to_empty(device="cpu") and model.load_state_dict(...)'
+        )
     for part in model.modules():
         if type(part).__module__.startswith("torch.ao.nn.") and "quantized" in type(part).__module__:
             raise UnsupportedModelError(

@@ -11,6 +11,7 @@ from torch import nn
 __all__ = ["input_device", "longest_text", "model_name", "vocabulary_size"]
 
 # Configurations name the number of positions differently from family to family.
+_SPARE_ROWS = 4  # of position tables that count from two, or keep a row for padding
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
@@ -31,20 +32,36 @@ def vocabulary_size(model: nn.Module) -> int | None:
 def longest_text(model: nn.Module) -> int | None:
     """Number of tokens that the model has positions for; None where it sets no limit.
 
+    A configured length counts where the model has a table of so many positions. Rotary and relative positions have
+    none: such models read on beyond it.
+
     Example:
         >>> from types import SimpleNamespace
-        >>> model = torch.nn.Linear(2, 2)
+        >>> model = torch.nn.Module()
         >>> model.config = SimpleNamespace(max_position_embeddings=24)
+        >>> longest_text(model) is None
+        True
+        >>> model.positions = torch.nn.Embedding(24, 8)
         >>> longest_text(model)
         24
     """
-    limits = [_configured_positions(getattr(model, "cfg", None)), _configured_positions(_text_config(model))]
+    configured = {_configured_positions(getattr(model, "cfg", None)), _configured_positions(_text_config(model))}
+    limits = [limit for limit in configured if limit is not None and _has_table(model, limit)]
     # RoBERTa counts positions from behind its padding index, so that some rows are never used.
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limits.append(module.num_embeddings - module.padding_idx - 1)
-    known = [limit for limit in limits if limit is not None]
-    return min(known) if known else None
+    return min(limits) if limits else None
+
+
+def _has_table(model: nn.Module, positions: int) -> bool:
+    """Whether the model looks its positions up: in an embedding of so many rows, or a few more, or in a constant."""
+    words = _input_embedding(model)
+    tables = [each for each in model.modules() if isinstance(each, nn.Embedding) and each is not words]
+    if any(0 <= each.num_embeddings - positions <= _SPARE_ROWS for each in tables):
+        return True
+    constants = [*model.buffers(), *(each for name, each in model.named_parameters() if name.endswith("W_pos"))]
+    return any(positions in each.shape for each in constants)
 
 
 def model_name(model: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,24 +11,11 @@ from torch import Tensor, nn
 from captum_ultra.adapters.view import TransformerView, split_arguments
 from captum_ultra.errors import UnsupportedModelError
 
-__all__ = ["call", "view"]
+__all__ = ["call", "tower", "view"]
 
 # Tried in this order below the base model; families name the same thing differently.
 _BLOCK_PATHS = ("layers", "h", "encoder.layers", "encoder.layer", "layer", "model.layer", "model.layers",
                 "decoder.layers", "transformer.layer", "encoder.block", "block", "blocks")  # fmt: skip
-_REFUSED = {
-    "swin": "attends within windows and pools tokens between stages",
-    "swinv2": "attends within windows and pools tokens between stages",
-    "hiera": "attends within windows and pools tokens between stages",
-    "donut-swin": "attends within windows and pools tokens between stages",
-    "albert": "runs one shared block several times, so its layers cannot be told apart by module",
-    "longformer": "attends within sliding windows computed block by block",
-    "big_bird": "attends to sparse blocks",
-    "reformer": "attends within hashed buckets",
-    "funnel": "pools tokens between blocks",
-    "vit_mae": "drops and shuffles its patches at random; load its weights into ViTModel",
-    "xlnet": "runs its tokens on the first axis and its attention in two streams",
-}
 
 
 def view(model: nn.Module, inputs: Tensor, blocks: Sequence[nn.Module] | None = None) -> TransformerView | None:
@@ -41,11 +28,11 @@ def view(model: nn.Module, inputs: Tensor, blocks: Sequence[nn.Module] | None = 
         return None
     name = f"transformers {type(model).__name__}"
     _refuse(name, model, config, blocks)
-    tower = _tower(model, inputs)
-    found = blocks if blocks is not None else _blocks(tower)
+    part = tower(model, inputs)
+    found = blocks if blocks is not None else _blocks(part)
     if found is None:
         return None
-    return TransformerView(name, tower, list(found), call)
+    return TransformerView(name, part, list(found), call)
 
 
 def _refuse(name: str, model: nn.Module, config: Any, blocks: Sequence[nn.Module] | None) -> None:
@@ -53,10 +40,6 @@ def _refuse(name: str, model: nn.Module, config: Any, blocks: Sequence[nn.Module
         raise UnsupportedModelError(
             f"{name} is an encoder-decoder whose decoder blocks run cross-attention beside self-attention; "
             "explain its encoder: LatentTokenAttribution(model.get_encoder())"
-        )
-    if blocks is None and getattr(config, "model_type", None) in _REFUSED:
-        raise UnsupportedModelError(
-            f"{name} {_REFUSED[config.model_type]}; explain a model whose blocks attend over all tokens"
         )
     kernel = getattr(config, "_attn_implementation", None)
     if kernel not in (None, "sdpa", "eager"):
@@ -74,7 +57,7 @@ def _has_both_halves(model: nn.Module) -> bool:
     )
 
 
-def _tower(model: nn.Module, inputs: Tensor) -> nn.Module:
+def tower(model: nn.Module, inputs: Tensor) -> nn.Module:
     """The vision or text tower of a two-tower model; any other model itself."""
     towers = [getattr(model, name, None) for name in ("vision_model", "text_model")]
     if all(isinstance(tower, nn.Module) for tower in towers):
@@ -100,9 +83,12 @@ def call(model: nn.Module, inputs: Tensor, extra: Any) -> Any:
 
     transformers order their positional arguments differently from class to class, so that a mask
     passed by position would end up as a cache. Caches are switched off: nothing is generated.
+
+    Raises:
+        ValueError: for arguments that the model does not take, or that it lacks.
     """
     args, kwargs = split_arguments(extra)
-    accepted = inspect.signature(model.forward).parameters
+    accepted = _parameters(model)
     if args and isinstance(args[0], Tensor) and args[0].shape == inputs.shape[:2] and "attention_mask" in accepted:
         kwargs["attention_mask"], args = args[0], args[1:]
     if args:
@@ -113,10 +99,29 @@ def call(model: nn.Module, inputs: Tensor, extra: Any) -> Any:
         )
     if "use_cache" in accepted:
         kwargs.setdefault("use_cache", False)
-    return model(**{_input_name(accepted, inputs): inputs}, **kwargs)
+    kwargs[_input_name(accepted, inputs)] = inputs
+    missing = [name for name, each in accepted.items() if each.default is each.empty and name not in kwargs]
+    if missing:
+        raise ValueError(
+            f"{type(model).__name__} needs {', '.join(missing)} beside its input: give them by name, "
+            f"additional_forward_args={{{missing[0]!r}: ...}}, or explain the part of the model that "
+            "reads this input alone"
+        )
+    return model(**kwargs)
 
 
-def _input_name(accepted: Any, inputs: Tensor) -> str:
+def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """The named parameters of a model's forward; of a wrapper that hands on all it gets, of what it wraps."""
+    named = {
+        name: each
+        for name, each in inspect.signature(model.forward).parameters.items()
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    }
+    base = getattr(model, "get_base_model", None)  # adapters of peft
+    return _parameters(base()) if not named and callable(base) else named
+
+
+def _input_name(accepted: Mapping[str, Any], inputs: Tensor) -> str:
     if inputs.is_floating_point() and inputs.dim() == 3 and "inputs_embeds" in accepted:
         return "inputs_embeds"
     if inputs.is_floating_point() and "pixel_values" in accepted:

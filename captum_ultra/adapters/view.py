@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from captum_ultra.adapters.probe import Findings
 
 __all__ = ["TransformerView", "call_plainly", "library_of", "split_arguments"]
 
@@ -42,20 +45,20 @@ class TransformerView:
         model: the module to call: the model itself or the tower that the input belongs to.
         blocks: the residual blocks in the order in which they run.
         call: ``call(model, inputs, additional_forward_args)`` runs the blocks.
-        prefix: number of tokens before the patches where the library declares it, else None.
         batch_first: whether the stream is [B, n, d] (else [n, B, d]).
         stop_early: False where leaving the forward pass early would leave something behind.
         discovered: whether the blocks were found by running the model.
+        findings: what a probe of the model found out, once there was one.
     """
 
     name: str
     model: nn.Module
     blocks: Sequence[nn.Module]
     call: Call = call_plainly
-    prefix: int | None = None
     batch_first: bool = True
     stop_early: bool = True
     discovered: bool = False
+    findings: Findings | None = None
 
 
 def library_of(model: nn.Module) -> set[str]:

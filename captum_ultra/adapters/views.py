@@ -1,23 +1,33 @@
-"""The views of one model, one for each kind of input."""
+"""The views of one model, one for each kind of input, and what was found out about them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
 
+from captum_ultra.adapters.probe import Findings, layout_only, probe
 from captum_ultra.adapters.resolve import Blocks, check_model, resolve
-from captum_ultra.adapters.view import TransformerView
+from captum_ultra.adapters.view import TransformerView, split_arguments
+from captum_ultra.relevance import explaining
 
 __all__ = ["ModelViews"]
 
 
 class ModelViews:
-    """Finds the view of a model for an input; blocks that had to be discovered by a run are remembered.
+    """Finds the view of a model for an input, and probes the model once for each kind of input.
+
+    What was found is kept by model and kind of input, for all explainers of the model, until the model changes: a
+    module put in another's place, or weights that were written to.
 
     Args:
         model: any module.
         blocks: as in :func:`captum_ultra.adapters.resolve`.
+        probe: whether the model is probed, see :func:`captum_ultra.adapters.probe.probe`; where it is not, of images
+            the layout of the tokens is read.
 
     Raises:
         TypeError: if ``model`` is not a module.
@@ -27,25 +37,94 @@ class ModelViews:
         >>> import torch
         >>> from captum_ultra.models.vit import ViTConfig, VisionTransformer
         >>> views = ModelViews(VisionTransformer(ViTConfig(dim=16, depth=2, heads=2)))
-        >>> len(views(torch.zeros(1, 3, 64, 64)).blocks)
-        2
+        >>> views(torch.rand(1, 3, 64, 64)).findings.layout
+        TokenLayout(tokens=256, prefix=0, grid=(16, 16))
     """
 
-    def __init__(self, model: nn.Module, blocks: Blocks | None = None) -> None:
+    def __init__(self, model: nn.Module, blocks: Blocks | None = None, *, probe: bool = True) -> None:
         check_model(model)
         self.model = model
-        self._blocks = blocks
-        self._discovered: dict[tuple[bool, int, bool], Blocks] = {}
+        self._blocks, self._probe = blocks, probe
 
     def __call__(self, inputs: Tensor, extra: Any = None) -> TransformerView:
-        """The view for this kind of input.
+        """The view for this kind of input, with what was found out about it.
 
         Args:
             inputs: the input that will be explained.
             extra: Captum's ``additional_forward_args``.
+
+        Raises:
+            UnsupportedModelError: if the model cannot be explained on such inputs.
         """
-        kind = (inputs.is_floating_point(), inputs.dim(), extra is None)
-        view = resolve(self.model, inputs, extra, self._discovered.get(kind, self._blocks))
-        if view.discovered:
-            self._discovered[kind] = view.blocks
+        return self.probed(self.resolved(inputs, extra), inputs, extra)
+
+    def resolved(self, inputs: Tensor, extra: Any = None) -> TransformerView:
+        """The view alone, by which arguments can be checked; runs the model where its blocks must be discovered."""
+        with explaining(self.model, gradients=False):  # several threads may ask for the first time
+            kept, kind = _kept(self.model), _kind_of_call(inputs, extra)
+            blocks = self._blocks if self._blocks is not None else kept.discovered.get(kind)
+            view = resolve(self.model, inputs, extra, blocks)
+            if view.discovered:
+                kept.discovered[kind] = view.blocks
         return view
+
+    def probed(self, view: TransformerView, inputs: Tensor, extra: Any = None) -> TransformerView:
+        """The view with what was found out about it, for which the model runs the first time."""
+        with explaining(self.model, gradients=False):
+            kept, key = _kept(self.model), (_kind_of_call(inputs, extra), tuple(map(id, view.blocks)))
+            found = kept.findings.get(key)
+            if found is None or (self._probe and not found.probed):
+                if self._probe:
+                    found = probe(view, self.model, inputs, extra, chosen=self._blocks is not None)
+                else:
+                    found = layout_only(view, inputs, extra)
+                kept.findings[key] = found
+        return replace(view, findings=found)
+
+
+class _Kept:
+    """What was found out about a model as it was then."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.discovered: dict[Any, Sequence[nn.Module]] = {}
+        self.findings: dict[Any, Findings] = {}
+        self._modules = [ref(module) for module in model.modules()]
+        self._state = _state(model)
+
+    def holds(self, model: nn.Module) -> bool:
+        """Whether the model still has the modules and the weights that it had."""
+        modules = list(model.modules())
+        same = len(modules) == len(self._modules) and all(
+            was() is module for was, module in zip(self._modules, modules, strict=True)
+        )
+        return same and self._state == _state(model)
+
+
+_KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+
+
+def _kept(model: nn.Module) -> _Kept:
+    found = _KEPT.get(model)
+    if found is None or not found.holds(model):
+        found = _KEPT[model] = _Kept(model)
+    return found
+
+
+def _state(model: nn.Module) -> Any:
+    """What changes with the weights, their precision and place, and the kernel that a library was told to use."""
+    weights = tuple(
+        (id(each), 0 if each.is_inference() else each._version, each.dtype, each.device) for each in model.parameters()
+    )
+    return hash(weights), getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+def _kind_of_call(inputs: Tensor, extra: Any) -> Any:
+    args, kwargs = split_arguments(extra)
+    return _kind(inputs), tuple(map(_kind, args)), tuple((name, _kind(each)) for name, each in kwargs.items())
+
+
+def _kind(value: Any) -> Any:
+    """What a run may depend on, beside numbers: of pictures the size, of sequences not the length."""
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape[1:]) if value.dim() == 4 else value.dim()
+    return value if isinstance(value, bool | int | float | str | None) else type(value)

@@ -55,10 +55,10 @@ class Asked:
         """The run of a kind."""
         return self.runs.of(kind or Attended())
 
-    def explained(self, kind: Kind | None = None) -> Explained:
-        """The targets in the run of a kind."""
+    def explained(self, kind: Kind | None = None, *, begins: bool = True) -> Explained:
+        """The targets in the run of a kind; ``begins``: whether relevance begins at tokens, or at the score itself."""
         linear = not isinstance(kind or Attended(), Attended)
-        return self.question.explained(self.runs, self.run(kind), self.layer, linear)
+        return self.question.explained(self.runs, self.run(kind), self.layer, linear=linear, begins=begins)
 
 
 def runs_for(

@@ -18,7 +18,7 @@ from captum_ultra.attr.inputs import check_batch_size, checked_inputs
 from captum_ultra.attr.post_norm import warn_if_constant
 from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import CLASS_SCORES, ClassQuestion, LatentQuestion, Question, check_readout
-from captum_ultra.attr.runs import Attended, Need, half_precision_explained
+from captum_ultra.attr.runs import Attended, Need, half_precision_explained, padding_of
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Token, layer_numbers, parse_targets
 from captum_ultra.errors import UnsupportedModelError, warn_caller
@@ -41,6 +41,9 @@ class TokenAttribution(GradientAttribution):
         blocks: the name of the container of the residual blocks, or the blocks in order; found when None.
         head: makes class scores [B, K] of what a model without classification head returns: a callable, or class
             embeddings [K, d] (zero-shot classification with CLIP), compared by cosine.
+        probe: whether, before the first explanation of a kind of input, one run finds out that the blocks are what they
+            are taken for (see :func:`captum_ultra.describe`). It costs about one explained token; without it, a model
+            that mixes tokens outside its attention is explained as if it did not.
 
     Raises:
         TypeError: if ``model`` is not a module.
@@ -55,8 +58,10 @@ class TokenAttribution(GradientAttribution):
     class_scores: ClassVar[tuple[str, ...]] = CLASS_SCORES
     """The scalars of a class that the method explains."""
 
-    def __init__(self, model: nn.Module, blocks: Blocks | None = None, *, head: Head | None = None) -> None:
-        self._views = ModelViews(model, blocks)
+    def __init__(
+        self, model: nn.Module, blocks: Blocks | None = None, *, head: Head | None = None, probe: bool = True
+    ) -> None:
+        self._views = ModelViews(model, blocks, probe=probe)
         check_head(head)
         GradientAttribution.__init__(self, model)
         self.model, self.head = model, head
@@ -101,23 +106,26 @@ class TokenAttribution(GradientAttribution):
             target: the class: one for all, one a sample [B], or several a sample [B, T]; the predicted one when None.
                 With ``layer``: the latent tokens of each sample, [B] or [B, T] (Captum's wrappers expand it).
             token: which latent tokens: an index (0 is the first token the model sees, CLS where there is one; negative
-                from the end), a (row, col) patch, a list of either, ``"all"`` tokens, or ``"patches"`` (without CLS,
-                registers, distillation tokens).
+                from the last that is no padding), a (row, col) patch, a list of either, ``"all"`` tokens, or
+                ``"patches"`` (without CLS, registers, distillation tokens).
             layer: of the latent tokens: number of blocks passed, 0 (the embedding) to L, negative from the end, a
                 block, or its name: after that block; the last one when None. A list explains several layers from one
                 run.
             score: of a latent token: "energy" (f_e, the default), "sum" (f_s), weights [d] or [n, d] (f_w), or a
                 callable of the latents [B, n, d] -> [B, n]; see :func:`captum_ultra.attr.scores.as_score`.
             normalize: divide every latent by its norm, taken as a constant, before scoring.
-            self_token: what stands at a latent token's own position: "max" of the other entries, "keep", or "zero".
+            self_token: what stands at a latent token's own position: "max" of the other entries, "keep", or "zero". Of
+                a class that is read at several patches, "keep" adds what these keep to themselves, which is else left
+                out.
             output: "input" (maps as large as the image; for sequences the row), "tokens" (the row over all tokens,
                 prefix included), "patches" (without the prefix), or "channels" (the image's exact shape).
             interpolation: how maps are enlarged: "bilinear", "bicubic" (as the authors of ULTra do; falls below zero
                 beside sharp peaks) or "nearest".
             rescale: whether every sample's map is min-max scaled to 0..1.
             class_score: the explained scalar of a class: "logit", "probability" or "log_probability".
-            readout: of a class, indices of the tokens where it is read at the last layer; by default those on which
-                the logits depend, in equal parts (CLS alone, where the model classifies by it).
+            readout: of a class, indices of the tokens where it is read at the last layer, in equal parts; by default
+                those on which the logits depend, each by its share of the gradient (CLS alone, where the model
+                classifies by it).
             additional_forward_args: further arguments of the model, as in Captum; for transformers models an attention
                 mask [B, N], or a dict of keyword arguments.
             internal_batch_size: targets pulled back at once; from a memory budget when None. 1 avoids vectorised
@@ -159,8 +167,14 @@ class TokenAttribution(GradientAttribution):
             question = LatentQuestion(targets, scalar, internal_batch_size, show_progress)
         presentation.check(tensor, question.single)
         with half_precision_explained(self.model):
-            view = self._views(tensor, additional_forward_args)
+            view = self._views.resolved(tensor, additional_forward_args)
             layers, several = self._layers(layer, question, view)
+            view = self._views.probed(view, tensor, additional_forward_args)
+            if view.findings and view.findings.layout:
+                presentation.check_layout(view.findings.layout, tensor)
+            masked = additional_forward_args is not None and tensor.dim() < 4
+            if masked and isinstance(question, LatentQuestion) and question.targets.named:
+                question.padding = padding_of(view, tensor, additional_forward_args)
             runs = runs_for({self: chosen}, view, tensor, additional_forward_args, [question], layers)
             maps = [self._map(Asked(runs, question, each, chosen), presentation) for each in layers]
         found = [(each,) if isinstance(inputs, tuple) else each for each in maps]

@@ -55,8 +55,8 @@ class LatentTokenAttribution(GenericAttention):
         torch.Size([3, 5])
     """
 
-    def __init__(self, model: nn.Module, blocks: Blocks | None = None) -> None:
-        super().__init__(model, blocks)
+    def __init__(self, model: nn.Module, blocks: Blocks | None = None, *, probe: bool = True) -> None:
+        super().__init__(model, blocks, probe=probe)
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -70,7 +70,8 @@ class LatentTokenAttribution(GenericAttention):
         Args:
             inputs: images [B, C, H, W], token ids [B, N], or embeddings [B, N, d]; a 1-tuple gives a 1-tuple.
             token: which latent tokens: an index (0 is the first token the model sees, CLS where
-                there is one; negative from the end), a (row, col) patch, a list of either, ``"all"`` tokens, or
+                there is one; negative from the last that is no padding), a (row, col) patch, a list of either,
+                ``"all"`` tokens, or
                 ``"patches"`` (without CLS, registers, distillation tokens).
             layer: number of blocks passed, 0 (the embedding) to L, negative from the end, or a
                 block, or its name: after that block. A list explains several layers from one run.
@@ -167,6 +168,6 @@ class LatentTokenAttribution(GenericAttention):
     def _latents(self, inputs: Tensor, layer: Layer, extra: Any) -> Tensor:
         """Latents [B, n, d] with a graph down to the inputs."""
         tensor = checked_inputs(inputs, self.model)
-        view = self._views(tensor, extra)
+        view = self._views.resolved(tensor, extra)
         with explaining(self.model):
             return stream_after(view, layer_number(layer, self.model, view.blocks), tensor, extra)

@@ -55,7 +55,7 @@ class LatentReader:
             ValueError: if there is no such layer, or a latent is not finite.
             UnsupportedModelError: if the blocks cannot be found, or the layer is not passed exactly once.
         """
-        view = self._views(inputs, additional_forward_args)
+        view = self._views.resolved(inputs, additional_forward_args)
         number = layer_number(self.layer, self.model, view.blocks)
         with explaining(self.model, gradients=False):
             latents = stream_after(view, number, inputs, additional_forward_args)
@@ -70,7 +70,7 @@ class LatentReader:
 
     def number(self, inputs: Tensor, additional_forward_args: Any = None) -> int:
         """The layer as a number of blocks passed, 0..L."""
-        return layer_number(self.layer, self.model, self._views(inputs, additional_forward_args).blocks)
+        return layer_number(self.layer, self.model, self._views.resolved(inputs, additional_forward_args).blocks)
 
 
 def stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ultra.adapters import TokenLayout
+from captum_ultra.errors import warn_caller
 
 __all__ = ["Presentation", "min_max", "with_self_entry"]
+
+_DROWNED = 0.1  # a smaller part of a map than this is not seen beside the rest
+_HARDLY = 0.001  # and is little to go by if the rest is left out
+_FLAT = 1e-3  # a map whose highest value exceeds its lowest by a smaller part than this says nothing
 
 _POSSIBLE = {
     "self_token": ("max", "keep", "zero"),
@@ -23,7 +29,8 @@ class Presentation:
     """What is made of a row of relevance; checked when made.
 
     Attributes:
-        self_token: what stands at a target's own position: "max" of the other entries, "keep" or "zero".
+        self_token: what stands at a target's own position: "max" of the other entries, "keep" or "zero". Of a class
+            that is read at several patches, "keep" adds what each of them keeps to itself, which is else left out.
         output: "input", "tokens", "patches" or "channels".
         interpolation: how maps are enlarged: "bilinear", "bicubic" or "nearest".
         rescale: whether every sample's map is min-max scaled to 0..1.
@@ -56,6 +63,14 @@ class Presentation:
                 'output="channels" has the shape of the input and so holds one map a sample; explain one target'
             )
 
+    def check_layout(self, layout: TokenLayout, inputs: Tensor) -> None:
+        """Raise ``ValueError`` where a map is asked for, and the patches form no grid."""
+        if layout.grid is None and (self.of_pixels(inputs) or self.output == "patches"):
+            raise ValueError(
+                f"there is no map on the picture, as the patch grid of {layout.tokens} tokens is not known: "
+                f'{layout.reason}; use output="tokens"'
+            )
+
     def of_pixels(self, inputs: Tensor) -> bool:
         """Whether maps as large as the image are asked for."""
         return self.output in ("input", "channels") and inputs.dim() == 4
@@ -67,26 +82,28 @@ class Presentation:
 
         Args:
             rows: relevance of the tokens.
-            own: the targets' own positions [B, T], None where targets are no tokens.
+            own: the targets' own positions [B, T]; of a class read at several patches what these keep to themselves
+                [B, T, n], floating point, which is no part of the rows; None where there is neither.
             layout: of the tokens.
             inputs: that were explained.
             single: whether there is one target a sample.
-
-        Raises:
-            ValueError: if a map is asked for and the patch grid is not known.
         """
         is_map = self.of_pixels(inputs)
-        shown = layout.patches if is_map or self.output == "patches" else slice(0, layout.tokens)
-        rows = rows[..., shown]
+        if own is not None and own.is_floating_point():
+            _tell_of_kept(rows, own, self.self_token == "keep")
+            rows = rows + own if self.self_token == "keep" else rows
+            own = None
+        if is_map or self.output == "patches":
+            shown = torch.tensor(layout.patches, device=rows.device)
+            rows = rows[..., shown]
+            if own is not None:  # the place among the patches, or none
+                places = torch.full((layout.tokens,), -1, device=rows.device)
+                own = places.scatter(0, shown, torch.arange(len(shown), device=rows.device))[own]
         if own is not None:
-            rows = with_self_entry(rows, own - shown.start, self.self_token)
+            rows = with_self_entry(rows, own, self.self_token)
         if not is_map:
             return self._rescaled(rows[:, 0] if single else rows)
-        if layout.grid is None:
-            raise ValueError(
-                f"the patch grid of {layout.tokens} tokens is not known: no convolution made patches, and "
-                f'no grid has the aspect ratio of {list(inputs.shape[2:])}; use output="tokens"'
-            )
+        assert layout.grid is not None  # checked before the model ran
         maps = rows.unflatten(-1, layout.grid)
         smooth = None if self.interpolation == "nearest" else False
         maps = F.interpolate(maps, size=inputs.shape[2:], mode=self.interpolation, align_corners=smooth)
@@ -101,6 +118,33 @@ class Presentation:
 
     def _rescaled(self, maps: Tensor) -> Tensor:
         return (min_max(maps) if self.rescale else maps).contiguous()
+
+
+def _tell_of_kept(rows: Tensor, kept: Tensor, keep: bool) -> None:
+    """Say what the patches where a class is read, which keep a part of relevance [B, T, n], leave to be seen."""
+    read = kept > 0
+    shares = rows.where(read, 0).sum(-1) / (rows + kept).where(read, 0).sum(-1)  # [B, T], NaN where there are none
+    least = shares.nan_to_num(nan=1).amin().item()
+    patches = int(read.sum(-1).amax())
+    lowest, highest = rows.where(read, torch.inf).amin(-1), rows.where(read, -torch.inf).amax(-1)
+    flat = (highest - lowest <= _FLAT * highest.abs()) & read.any(-1)
+    if keep and least < _DROWNED:
+        warn_caller(
+            f'self_token="keep": what the {patches} patches where the class is read keep to themselves, whatever the '
+            f"class, is all but {least:.0e} of a map, and drowns the rest; leave self_token out to see it"
+        )
+    elif flat.any():
+        warn_caller(
+            f"nothing is left in {int(flat.sum())} of {flat.numel()} maps: the class is read at {patches} patches, and "
+            "attention passes on nothing, or the same of each, that is for it. What they hold themselves is evidence "
+            "that this method does not see: take ConservativeLRP or ResidualLRP"
+        )
+    elif least < _HARDLY:
+        warn_caller(
+            f"little is left in a map, {least:.0e} of its relevance: the class is read at {patches} patches, and what "
+            "they keep to themselves, whatever the class, is left out. Evidence that they hold themselves is not seen "
+            "by this method: compare with ConservativeLRP or ResidualLRP"
+        )
 
 
 def with_self_entry(rows: Tensor, indices: Tensor, self_token: str) -> Tensor:

@@ -10,7 +10,6 @@ from tqdm import tqdm
 from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.questions import ClassQuestion
 from captum_ultra.attr.runs import Propagated
-from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.lrp import MapRelevance
 from captum_ultra.relevance.pullback import recorded
 
@@ -49,16 +48,8 @@ def propagated(asked: Asked, kind: Propagated, first: int = 0) -> tuple[Tensor, 
 
 
 def _back(output: Tensor, seed: Tensor, leaf: Tensor) -> Tensor:
-    try:
-        with recorded(output.device):
-            (relevance,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
-    except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
-            raise
-        raise UnsupportedModelError(
-            "the model changes a value in place that a rule of layer-wise relevance propagation needs: write the "
-            "change as an operation that returns a new tensor"
-        ) from error
+    with recorded(output.device):
+        (relevance,) = torch.autograd.grad(output, leaf, seed, retain_graph=True)
     if not relevance.isfinite().all():
         raise ValueError(
             "the relevance contains NaN or infinity: check the input, the weights, and the precision (float32)"

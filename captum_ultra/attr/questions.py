@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, TransformerView
 from captum_ultra.adapters.class_scores import Head, class_scores
-from captum_ultra.adapters.view import split_arguments
+from captum_ultra.attr.readout import shares_of_gradient, warn_of_other_layers
 from captum_ultra.attr.runs import Run, Runs
 from captum_ultra.attr.scores import Scalar
 from captum_ultra.attr.targets import Targets
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import Explained, gradients, through_tail
+from captum_ultra.relevance import Explained, through_tail
 
 __all__ = [
     "CLASS_SCORES", "ClassQuestion", "LatentQuestion", "Question", "check_readout", "choose_classes", "seen_tokens",
@@ -40,10 +40,22 @@ class Question(Protocol):
         """Class scores [B, K] of what the model returned, or why there are none; None where nobody asks."""
 
     def own(self) -> Tensor | None:
-        """The targets' own positions [B, T] among the tokens; None where they have none."""
+        """What the targets are to themselves; None where that is nothing.
 
-    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
-        """The targets at a layer of a run; ``linear``: by a scalar that is a linear map of the latents."""
+        The positions [B, T] of latent tokens; of a class that is read at several patches their own shares [B, T, n],
+        floating point, which a method has left out of its rows.
+        """
+
+    def explained(self, runs: Runs, run: Run, layer: int, *, linear: bool = False, begins: bool = True) -> Explained:
+        """The targets at a layer of a run.
+
+        Args:
+            runs: of the model.
+            run: one of them.
+            layer: number of blocks passed.
+            linear: whether by a scalar that is a linear map of the latents.
+            begins: whether relevance begins at tokens of the layer, rather than at the score.
+        """
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
         """The targets' scalars [B, T], as they are read off the latents of other layers."""
@@ -58,12 +70,14 @@ class LatentQuestion:
         scalar: of a latent.
         chunk: targets pulled back at once.
         progress: whether a bar is shown.
+        padding: True for the tokens [B, n] that are padding, where that is known.
     """
 
     targets: Targets
     scalar: Scalar
     chunk: int | None = None
     progress: bool = False
+    padding: Tensor | None = None
     indices: Tensor = field(init=False)
 
     @property
@@ -71,7 +85,7 @@ class LatentQuestion:
         return self.targets.single
 
     def check(self, layout: TokenLayout, stream: Tensor) -> None:
-        self.indices = self.targets.indices(layout, stream.shape[0], stream.device)
+        self.indices = self.targets.indices(layout, stream.shape[0], stream.device, self.padding)
         self.scalar.check(stream)
 
     def read(self, output: Any) -> None:
@@ -80,7 +94,7 @@ class LatentQuestion:
     def own(self) -> Tensor:
         return self.indices
 
-    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
+    def explained(self, runs: Runs, run: Run, layer: int, *, linear: bool = False, begins: bool = True) -> Explained:
         scores = self.scalar(run.trace.latents[layer], linear)
         return Explained(run.trace, layer, scores, self.indices, None, self.chunk, self.progress)
 
@@ -101,6 +115,8 @@ class ClassQuestion:
         required: whether a model without a head is refused.
         chunk: targets pulled back at once.
         progress: whether a bar is shown.
+        kept: what a method has left out of its rows [B, T, n]: the share of relevance that the patches where the class
+            is read keep to themselves.
     """
 
     model: nn.Module
@@ -111,6 +127,7 @@ class ClassQuestion:
     required: bool = True
     chunk: int | None = None
     progress: bool = False
+    kept: Tensor | None = field(init=False, default=None)
     _chosen: Tensor | None = field(init=False, default=None)
     layout: TokenLayout = field(init=False)
 
@@ -134,16 +151,18 @@ class ClassQuestion:
         except UnsupportedModelError as error:
             return error
 
-    def own(self) -> None:
-        return None
+    def own(self) -> Tensor | None:
+        return self.kept
 
-    def explained(self, runs: Runs, run: Run, layer: int, linear: bool = False) -> Explained:
+    def explained(self, runs: Runs, run: Run, layer: int, *, linear: bool = False, begins: bool = True) -> Explained:
         latents, logits = run.trace.latents[layer], self._logits(run)
         if logits is None:
             chosen = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
             return Explained(run.trace, layer, latents[..., 0], chosen, self._readout(runs.view, run))
         # In a linear graph relevance begins at the score itself.
         start = latents.new_zeros(latents.shape[:2]) if linear else self._readout(runs.view, run)
+        if begins and not linear:
+            warn_of_other_layers(runs.view.name, logits, run.trace, layer)
         return Explained(
             run.trace, layer, self._scalar(logits), self._classes(logits), start, self.chunk, self.progress
         )
@@ -178,6 +197,11 @@ class ClassQuestion:
                 f"class_score={self.kind!r}: {type(self.model).__name__} is configured for several labels at once, "
                 'whose logits have no common softmax; give class_score="logit"'
             )
+        if isinstance(run.logits, Tensor) and run.logits.isnan().any():
+            raise ValueError(
+                f"the class scores of {type(self.model).__name__} contain NaN; explanations need numbers: check the "
+                "input, the weights of the head, and the precision (float16 overflows above 65504)"
+            )
         return run.logits
 
     def _classes(self, logits: Tensor) -> Tensor:
@@ -195,39 +219,25 @@ class ClassQuestion:
         return logits.log_softmax(-1) if self.kind == "log_probability" else logits.softmax(-1)
 
     def _readout(self, view: TransformerView, run: Run) -> Tensor:
-        """Where the class is read at the last layer: weights [B, n] that sum to one.
+        """Where the classes are read at the last layer: weights [B, T, n], or [B, n] for all, that sum to one.
 
-        CLS alone in a model that classifies by it, both tokens of a distilled DeiT, all patches of a model that
-        averages them, the last token of a causal classifier: the tokens on which the logits depend, in equal
-        parts. Without a head: the first token where there is a prefix (CLS), else all tokens.
+        Tokens that the caller names have equal parts. Without a head: the first token where there is a prefix (CLS),
+        else all tokens.
         """
         latents = run.trace.latents[len(view.blocks)]
-        read = torch.zeros(latents.shape[:2], dtype=torch.bool, device=latents.device)
-        if self.readout is not None:
-            read[:, list(self.readout)] = True
-        elif isinstance(run.logits, Tensor):
-            weights = torch.linspace(1, 2, run.logits.shape[1], device=run.logits.device).sin()  # any but equal ones
-            (gradient,) = gradients(run.logits * weights, [latents])
-            read = gradient.abs().amax(-1) > 0
-        else:
-            read[:, 0 if self.layout.prefix else slice(None)] = True
-        if not read.any(1).all():
-            raise UnsupportedModelError(
-                f"{view.name}: the class scores of a sample do not depend on any token of the last layer, so "
-                "there is nothing to explain (constant or saturated scores?)"
-            )
-        shares = read.to(torch.promote_types(latents.dtype, torch.float32))
-        return shares / shares.sum(1, keepdim=True)
+        if self.readout is None and isinstance(run.logits, Tensor):
+            classes = self._classes(run.logits) if self.required else None
+            return shares_of_gradient(view.name, run.logits, latents, classes)
+        wide = torch.promote_types(latents.dtype, torch.float32)
+        read = torch.zeros(latents.shape[:2], dtype=wide, device=latents.device)
+        read[:, list(self.readout) if self.readout else 0 if self.layout.prefix else slice(None)] = 1
+        return read / read.sum(1, keepdim=True)
 
 
 def seen_tokens(runs: Runs, run: Run) -> Tensor:
-    """True for the tokens [B, n] that are no padding: all of them, unless the model was given a mask of its ids."""
+    """True for the tokens [B, n] that are no padding."""
     stream = next(iter(run.trace.latents.values()))
-    args, kwargs = split_arguments(runs.extra)
-    for given in (kwargs.get("attention_mask"), *args):
-        if isinstance(given, Tensor) and given.shape == runs.inputs.shape[:2] and given.shape[1] == stream.shape[1]:
-            return given.to(stream.device) > 0
-    return torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
+    return ~runs.padding.to(stream.device)
 
 
 def choose_classes(target: Any, logits: Tensor) -> Tensor:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from captum_ultra.adapters import TokenLayout, TransformerView, watch_layout
+from captum_ultra.adapters import TokenLayout, TransformerView, check_stream
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import AttentionInterceptor, TokenTransformation, Trace, trace_run
 from captum_ultra.relevance.lrp import Linearisation, LinearRules, Propagation
+from captum_ultra.relevance.padding import padding_of_run
 
-__all__ = ["Attended", "Kind", "Need", "Propagated", "Run", "Runs", "follow", "half_precision_explained", "layout_of"]
+__all__ = [
+    "Attended", "Kind", "Need", "Propagated", "Run", "Runs", "follow", "half_precision_explained", "layout_of",
+    "padding_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,13 @@ class Runs:
             self._made[need.kind] = self._make(need)
         return self._made[need.kind]
 
+    @cached_property
+    def padding(self) -> Tensor:
+        """True for the tokens [B, n] that are padding; of texts, runs the model up to the end of its first block."""
+        if self.inputs.dim() == 4 and self.extra is None:
+            return torch.zeros(len(self.inputs), self.layout.tokens, dtype=torch.bool)
+        return padding_of(self.view, self.inputs, self.extra)
+
     def again(self) -> Any:
         """What the model returns for the same inputs."""
         return self.view.call(self.view.model, self.inputs, self.extra)
@@ -127,8 +140,6 @@ class Runs:
         found: list[Any] = []
         inputs = self.inputs
         if isinstance(need.kind, Propagated) and need.kind.pixels:
-            # Its gradients are relevances, which do not tell where the patches are.
-            self._layout = self._layout or layout_of(self.view, inputs, self.extra)
             inputs = graph.begin_with_pixels(inputs.detach().clone().requires_grad_())
 
         def read(output: Any) -> None:
@@ -136,7 +147,7 @@ class Runs:
 
         trace, self._layout = follow(
             self.view, inputs, self.extra, graph, need.layers, first=need.first, on_layout=self._on_start,
-            on_output=read, stop_early=self.read is None, layout=self._layout,
+            on_output=read, stop_early=self.read is None,
         )  # fmt: skip
         return Run(trace, found[0] if found else None, graph)
 
@@ -150,14 +161,24 @@ def _graph(kind: Kind, runs: Runs) -> Any:
 
 
 def layout_of(view: TransformerView, inputs: Tensor, extra: Any = None) -> TokenLayout:
-    """How the tokens of an input are laid out; runs the model up to its first block."""
+    """How the tokens of an input are laid out; runs the model up to its first block where that is not known."""
+    if view.findings and view.findings.layout:
+        return view.findings.layout
     return follow(view, inputs, extra, AttentionInterceptor(), [0])[1]
+
+
+def padding_of(view: TransformerView, inputs: Tensor, extra: Any = None) -> Tensor:
+    """True for the tokens [B, n] that the model masks as padding; runs it up to the end of its first block."""
+    return padding_of_run(
+        lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, batch_first=view.batch_first,
+        stop_early=view.stop_early,
+    )  # fmt: skip
 
 
 def follow(
     view: TransformerView, inputs: Tensor, extra: Any, graph: Any, layers: Sequence[int], *, first: int = 0,
     on_layout: Callable[[TokenLayout, Tensor], None] = lambda layout, stream: None,
-    on_output: Callable[[Any], None] = lambda output: None, stop_early: bool = True, layout: TokenLayout | None = None,
+    on_output: Callable[[Any], None] = lambda output: None, stop_early: bool = True,
 ) -> tuple[Trace, TokenLayout]:  # fmt: skip
     """Run the model once through a graph.
 
@@ -171,42 +192,26 @@ def follow(
         on_layout: called with the layout and the stream [B, n, d] before the first block runs; may raise.
         on_output: called with what the model returns, within the graph.
         stop_early: end the run after the highest layer, where the view allows it.
-        layout: of the tokens, where it is known already.
     """
     layouts: list[TokenLayout] = []
 
     def start(stream: Tensor) -> None:
-        _check_stream(view, inputs, stream)
-        layouts.append(observer.layout(stream) if layout is None else layout)
+        check_stream(view, inputs, stream, bool(view.findings and view.findings.adds_tokens) or None)
+        known = view.findings and view.findings.layout
+        if known and known.tokens != stream.shape[1]:
+            raise UnsupportedModelError(
+                f"{view.name} makes {stream.shape[1]} tokens of one image and {known.tokens} of another of the same "
+                "size, so that the places of its patches are not known; explain one image at a time, "
+                "with a new explainer"
+            )
+        layouts.append(known or TokenLayout(stream.shape[1]))
         on_layout(layouts[0], stream)
 
-    with watch_layout(view, inputs) as observer:
-        trace = trace_run(
-            lambda: on_output(view.call(view.model, _usable(inputs), extra)), view.model, view.blocks, graph, layers,
-            first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early, on_start=start,
-        )  # fmt: skip
+    trace = trace_run(
+        lambda: on_output(view.call(view.model, _usable(inputs), extra)), view.model, view.blocks, graph, layers,
+        first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early, on_start=start,
+    )  # fmt: skip
     return trace, layouts[0]
-
-
-def _check_stream(view: TransformerView, inputs: Tensor, stream: Tensor) -> None:
-    """Raise where the stream [B, n, d] that enters the first block is not one of these inputs."""
-    if view.batch_first and stream.shape[0] != inputs.shape[0]:
-        raise UnsupportedModelError(
-            f"{view.name} carries a stream of shape {list(stream.shape)} for a batch of {inputs.shape[0]}; tokens "
-            "may come first only where nn.MultiheadAttention(batch_first=False) says so: wrap the blocks so that "
-            "the batch comes first"
-        )
-    if not inputs.is_floating_point() and inputs.dim() == 2 and stream.shape[1] != inputs.shape[1]:
-        raise UnsupportedModelError(
-            f"{view.name}: the blocks found carry {stream.shape[1]} tokens for {inputs.shape[1]} ids: "
-            "they belong to another part of the model (a vision tower?), or tokens are added on the way; name the "
-            "right ones as blocks=..."
-        )
-    if not view.batch_first and stream.shape[0] == stream.shape[1]:
-        raise UnsupportedModelError(
-            f"{view.name} has nn.MultiheadAttention(batch_first=False), and {stream.shape[0]} samples of as many "
-            "tokens do not tell which axis is which: explain one sample more or fewer"
-        )
 
 
 @contextmanager

@@ -83,7 +83,8 @@ class Scalar:
         if self.normalize:
             t = t / t.norm(dim=-1, keepdim=True).detach()
         if isinstance(self.score, Tensor):
-            return (t * self.score.detach().to(t)).sum(-1)
+            weights = self.score.detach().to(t)
+            return (t * (weights.clone() if weights.is_inference() else weights)).sum(-1)
         if isinstance(self.score, str):
             return _NAMED[self.score](t, t.detach() if linear else t)
         return _checked(self.score(t), latents)

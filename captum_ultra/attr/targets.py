@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout
+from captum_ultra.errors import warn_caller
 
 __all__ = ["Layer", "Layers", "Targets", "Token", "layer_number", "layer_numbers", "parse_targets"]
 
@@ -32,8 +33,19 @@ class Targets:
     per_sample: Tensor | None
     single: bool
 
-    def indices(self, layout: TokenLayout, batch: int, device: torch.device) -> Tensor:
+    @property
+    def named(self) -> bool:
+        """Whether single tokens are named, rather than all tokens or all patches."""
+        return not isinstance(self.token, str)
+
+    def indices(self, layout: TokenLayout, batch: int, device: torch.device, padding: Tensor | None = None) -> Tensor:
         """Token indices [B, T] within 0..n-1.
+
+        Args:
+            layout: of the tokens.
+            batch: number of samples.
+            device: of the result.
+            padding: True for the tokens [B, n] that are padding; negative indices count from the last that is none.
 
         Raises:
             ValueError: for a token that the model does not have; says which exist.
@@ -53,6 +65,23 @@ class Targets:
                 f"token {wrong} does not exist: the model sees {layout.tokens} tokens (0..{layout.tokens - 1}; "
                 f"{_describe(layout)})"
             )
+        if padding is None or not padding.any() or not self.named:
+            return wrapped
+        padding = padding.to(device)
+        real = (~padding).sum(1, keepdim=True)
+        if ((found < 0) & (found + real < 0)).any():
+            raise ValueError(
+                f"token {int(found.min())} does not exist: a sample of the batch has {int(real.min())} tokens beside "
+                "its padding"
+            )
+        places = padding.to(torch.int8).argsort(dim=1, stable=True)  # the tokens that are none come first
+        wrapped = wrapped.where(found >= 0, places.gather(1, (found + real).where(found < 0, 0)))
+        if padding.gather(1, wrapped).any():
+            sample, target = padding.gather(1, wrapped).nonzero()[0].tolist()
+            warn_caller(
+                f"token {int(wrapped[sample, target])} of sample {sample} is padding, which holds nothing of the text; "
+                "negative indices count from the last token that is none"
+            )
         return wrapped
 
     def _shared(self, layout: TokenLayout) -> list[int]:
@@ -61,9 +90,9 @@ class Targets:
         if self.token == "patches":
             if layout.grid is None:
                 raise ValueError(
-                    'token="patches" needs an image; a sequence has no patches: use "all" or token indices'
+                    f'token="patches" needs an image with a grid of patches: {layout.reason}; use "all" or indices'
                 )
-            return list(range(layout.tokens))[layout.patches]
+            return layout.patches
         assert self.token is not None
         return [_patch_index(each, layout) if isinstance(each, tuple) else each for each in self.token]  # type: ignore[misc]
 
@@ -177,16 +206,19 @@ def _integers(value: Any, name: str) -> Tensor:
 
 def _patch_index(patch: tuple[int, int], layout: TokenLayout) -> int:
     if layout.grid is None:
-        raise ValueError(f"token={patch} is a (row, col) patch, which needs an image; for several tokens give a list")
+        raise ValueError(
+            f"token={patch} is a (row, col) patch, which needs an image with a grid of patches: {layout.reason}; for "
+            "several tokens give a list"
+        )
     (row, column), (rows, columns) = patch, layout.grid
     if not (0 <= row < rows and 0 <= column < columns):
         raise ValueError(
             f"token={patch}: the patch grid is {rows} x {columns}, rows 0..{rows - 1}, columns 0..{columns - 1}"
         )
-    return layout.prefix + row * columns + column
+    return layout.patches[row * columns + column]
 
 
 def _describe(layout: TokenLayout) -> str:
     if layout.grid is None:
-        return "a sequence"
+        return layout.reason
     return f"{layout.prefix} before a patch grid of {layout.grid[0]} x {layout.grid[1]}"

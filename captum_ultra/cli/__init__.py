@@ -4,7 +4,7 @@ What a command needs is imported inside it: help and messages about bad input co
 """
 
 # A command joins when its module is imported.
-from captum_ultra.cli import compare, contribute, demo, evaluate, explain, insights, models, segment  # noqa: F401
+from captum_ultra.cli import compare, contribute, demo, describe, evaluate, explain, insights, models, segment  # noqa: F401
 from captum_ultra.cli.application import app
 
 __all__ = ["app", "main"]

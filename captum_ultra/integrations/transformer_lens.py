@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters import TokenLayout, check_model
@@ -125,7 +126,8 @@ class RelevanceHooks:
         question.check(layout, latents)
         run = Run(trace, None, None)
         # As much of the runs of a model as methods of attention patterns look at.
-        runs: Any = SimpleNamespace(of=lambda kind: run, layout=layout, inputs=latents, extra=None)
+        padding = torch.zeros(latents.shape[:2], dtype=torch.bool)
+        runs: Any = SimpleNamespace(of=lambda kind: run, layout=layout, inputs=latents, extra=None, padding=padding)
         rows = self.method.rows_of(Asked(runs, question, number, self._choices))
         return presentation.finish(rows, question.own(), layout, latents, question.single)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from torch import Tensor
 
 from captum_ultra.relevance.tiles import mask_tile, masked_softmax
 
-__all__ = ["SOFTMAX", "AttentionCall", "is_over_keys", "with_names"]
+__all__ = ["SOFTMAX", "WITHOUT_HEADS", "AttentionCall", "is_over_keys", "with_names"]
 
+WITHOUT_HEADS = (
+    "is covered for queries [batch, heads, tokens, d], and [batch, tokens, d] with one head; of heads and samples on "
+    "one axis, explain one sample at a time"
+)
 SOFTMAX = {F.softmax, torch.softmax, torch.Tensor.softmax, torch.special.softmax}
 
 
@@ -48,6 +52,27 @@ class AttentionCall:
         """From the arguments of ``F.scaled_dot_product_attention``."""
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         return cls(query, key, value, attn_mask, dropout_p, is_causal, scale)
+
+    def by_head(self, batch: int) -> tuple[AttentionCall, torch.Size]:
+        """The same attention with an axis of heads, and the shape of its output as the model expects it.
+
+        Queries [B, n, d] have one head, those of a single sample [H, n, d] so many. Other calls stay as they are.
+
+        Example:
+            >>> x = torch.zeros(2, 5, 4)
+            >>> call, shape = AttentionCall(x, x, x).by_head(batch=2)
+            >>> call.query.shape, shape
+            (torch.Size([2, 1, 5, 4]), torch.Size([2, 5, 4]))
+        """
+        tensors, mask = (self.query, self.key, self.value), self.mask
+        shape = torch.Size((*self.query.shape[:-1], self.value.shape[-1]))
+        count = len(self.query)
+        if any(each.dim() != 3 or len(each) != count for each in tensors) or batch not in (1, count):
+            return self, shape
+        query, key, value = (each.unflatten(0, (batch, -1)) for each in tensors)
+        if mask is not None and mask.dim() == 3:
+            mask = mask.unflatten(0, (batch, -1)) if len(mask) == count else mask[None]
+        return replace(self, query=query, key=key, value=value, mask=mask), shape
 
     def attend(self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None) -> Tensor:
         """The output [B, H, n, d_v] by the fused kernel, for the call's own tensors or others in their place."""

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.attention import relevance_attention
 from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, is_over_keys, with_names
+from captum_ultra.relevance.one_attention import check_attention, check_count
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
 from captum_ultra.relevance.trace import Trace, check_connected
@@ -79,8 +79,7 @@ class AttentionInterceptor(TorchFunctionMode):
 
     def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor:
         """After a block, which must have run exactly one attention; returns the relevance vector above it."""
-        if self._seen != 1:
-            raise UnsupportedModelError(self._count_message())
+        check_count(self._seen, self._near_misses, self._tokens, self._where)
         self._block = None
         if self.observer is not None:
             self.observer.leave(stream)
@@ -104,13 +103,13 @@ class AttentionInterceptor(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _attention(self, *args: Any, **kwargs: Any) -> Tensor:
-        call = AttentionCall.of(*args, **kwargs)
-        self._check(call)
+        call, shape = AttentionCall.of(*args, **kwargs).by_head(self._batch)
+        check_attention(call, self._batch, self._tokens, self._where)
         output, self._relevance = relevance_attention(call, self._carried(call.query), self._passage)
         self._seen += 1
         if self.observer is not None:
             self.observer.attended(call, output)
-        return output
+        return output if output.shape == shape else output.reshape(shape)
 
     def _softmax(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         probabilities: Tensor = func(*args, **kwargs)
@@ -127,7 +126,11 @@ class AttentionInterceptor(TorchFunctionMode):
         return followed.view_as(probabilities)
 
     def _multi_head_attention(self, *args: Any, **kwargs: Any) -> Any:
-        names = {"scaled_dot_product_attention": self._attention, "softmax": partial(self._softmax, F.softmax)}
+        names = {
+            "scaled_dot_product_attention": self._attention,
+            "softmax": partial(self._softmax, F.softmax),
+            "has_torch_function": lambda tensors: False,  # another active mode would have the original function run
+        }
         if self.observer is not None:
             names["linear"] = partial(self._observed, F.linear)
         return with_names(F.multi_head_attention_forward, **names)(*args, **kwargs)
@@ -137,6 +140,10 @@ class AttentionInterceptor(TorchFunctionMode):
         assert self.observer is not None
         self.observer.called(func, args, kwargs, result)
         return result
+
+    @property
+    def _where(self) -> str:
+        return f"block {self._block} ({self._name})"
 
     @property
     def _passage(self) -> Passage:
@@ -158,44 +165,3 @@ class AttentionInterceptor(TorchFunctionMode):
         if probabilities.dim() == 4 and probabilities.shape[0] == self._batch:
             return probabilities
         return None
-
-    def _check(self, call: AttentionCall) -> None:
-        expected, query = (self._batch, self._tokens), call.query
-        where = f"block {self._block} ({self._name})"
-        if query.dim() != 4 or (query.shape[0], query.shape[-2]) != expected:
-            raise UnsupportedModelError(
-                f"{where} attends within queries of shape {list(query.shape)} where [{self._batch}, heads, "
-                f"{self._tokens}, d] is expected; windowed, pooled and channel attention mix other things than "
-                "all tokens: explain a model with global attention, or pass other modules as blocks=..."
-            )
-        if call.key.shape[-2] != self._tokens:
-            raise UnsupportedModelError(
-                f"{where} attends from {self._tokens} tokens to {call.key.shape[-2]} keys; cross-attention, key-value "
-                "caches and added key tokens bring in information from elsewhere: explain the encoder or a decoder "
-                "without them"
-            )
-        if call.dropout > 0:
-            raise UnsupportedModelError(
-                f"{where} applies attention dropout (p={call.dropout}) in evaluation mode; explanations of random "
-                "attention are not reproducible: set the dropout to 0"
-            )
-        if call.mask is not None and call.mask.requires_grad:
-            raise UnsupportedModelError(
-                f"{where} computes its attention bias from the latents and passes it to a fused kernel, which hides "
-                "the bias from the explanation: load the model with eager attention"
-            )
-
-    def _count_message(self) -> str:
-        where = f"block {self._block} ({self._name})"
-        if self._seen > 1:
-            return (
-                f"{where} runs {self._seen} attentions where one is expected (cross-attention, "
-                "parallel branches, or several layers in one block): pass the modules that run one "
-                "self-attention each as blocks=..."
-            )
-        near = f"; softmax over {', '.join(self._near_misses)} is not over all tokens" if self._near_misses else ""
-        return (
-            f"no attention over all {self._tokens} tokens was seen in {where}{near}. It may be "
-            "windowed, pooled, linear, over channels, or hidden in a fused kernel (flash-attention, flex-attention): "
-            'load the model with attn_implementation="sdpa" or "eager", or pass other modules as blocks=...'
-        )

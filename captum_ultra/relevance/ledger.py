@@ -20,15 +20,18 @@ class Ledger:
 
     def __init__(self) -> None:
         self.flow: Flow | None = None  # set for the length of a pull-back
-        self.gradient_scale = 1.0
+        self.gradient_scale: float | Tensor = 1.0  # of all targets, or of each [T, B]
         self.cut_below = 0  # blocks below this one may be cut off on purpose, by interventions of the caller
         self._forward: dict[int, Tensor] = {}
         self._backward: dict[int, Tensor] = {}
         self._dropped: dict[int, Tensor] = {}
 
     def unscale(self, product: Tensor) -> Tensor:
-        """Undo the power of two by which half-precision gradients are kept away from underflow."""
-        return product if self.gradient_scale == 1.0 else product / self.gradient_scale
+        """Undo, in [T, B, ...], the powers of two by which half-precision gradients are kept away from underflow."""
+        scale = self.gradient_scale
+        if not isinstance(scale, Tensor):
+            return product if scale == 1.0 else product / scale
+        return product / scale.reshape(*scale.shape, *[1] * (product.dim() - 2)).to(product)
 
     def note_forward(self, layer: int, latents: Tensor) -> None:
         self._forward[layer] = torch.isfinite(latents.detach()).all()

@@ -87,7 +87,7 @@ def positive_gradients(relevance: Tensor, probabilities: Tensor, gradient: Tenso
     return _rows_times_tile(relevance, gradient.clamp(min=0) * attended)
 
 
-def row_gradient(columns: slice) -> Rule:
+def row_gradient(columns: slice | list[int]) -> Rule:
     """Grad-CAM on attention: ``R A``, every query row weighted by the mean of its gradient over ``columns``.
 
     Keys that a row may not attend to, whose attention is exactly zero, are left out of the mean.

@@ -6,6 +6,8 @@ sublayer, E~ what the sublayer adds to it, one for every head of an attention):
 
     w_i = ||E~_i|| / ||E_i|| * NECC_i,        NECC = softmax over all tokens of cos(E_i, E~_i)
 
+Padding is no token; its weight is zero.
+
 What it finds is kept, and made into weights when relevance is pulled back, so that one run serves every choice of
 factors. No tensor [heads, n, d] is made: with G_h = W_h W_h^T the Gram matrix of head h's output projection,
 ``||E~_hi||^2 = v_hi G_h v_hi^T`` and ``E_i . E~_hi = (E_i W_h^T) . v_hi``.
@@ -36,7 +38,7 @@ class TransformationWeights:
     Attributes:
         length: the ratio of lengths ||E~|| / ||E||.
         necc: the normalised cosine between a token and what is added to it.
-        necc_scale: what NECC is multiplied by: "one", or "n", the number of tokens, which makes its mean one.
+        necc_scale: what NECC is multiplied by: "one", or "n", the number of a sample's tokens: then its mean is one.
     """
 
     length: bool = True
@@ -48,17 +50,19 @@ class TransformationWeights:
         """Whether there is a factor at all."""
         return self.length or self.necc
 
-    def of(self, change: _Change) -> Tensor:
-        """Weights [..., n] of tokens to which something was added."""
+    def of(self, change: _Change, seen: Tensor) -> Tensor:
+        """Weights [..., n] of tokens to which something was added; none of those [B, n] that are not seen."""
+        seen = seen.to(change.products.device)
+        seen = seen if change.products.dim() == seen.dim() else seen[:, None]
         lengths = change.lengths.clamp(min=torch.finfo(change.lengths.dtype).tiny)
         weights = torch.ones_like(change.products)
         if self.length:
             weights = weights * (change.added / lengths)
         if self.necc:
             cosines = change.products / (lengths * change.added).clamp(min=torch.finfo(lengths.dtype).tiny)
-            scale = change.products.shape[-1] if self.necc_scale == "n" else 1
-            weights = weights * cosines.softmax(-1) * scale
-        return weights
+            scale = seen.sum(-1, keepdim=True) if self.necc_scale == "n" else 1
+            weights = weights * cosines.masked_fill(~seen, -torch.inf).softmax(-1) * scale
+        return weights.masked_fill(~seen, 0)
 
 
 class _Change(NamedTuple):
@@ -77,8 +81,12 @@ class TokenTransformation:
         self._feed_forwards: dict[int, _Change] = {}
         self._refusal: UnsupportedModelError | None = None
 
-    def weights(self, factors: TransformationWeights) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    def weights(self, factors: TransformationWeights, seen: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Block -> weights of the attention's keys [B, H, n], and 1 + those of the feed-forward part's tokens [B, n].
+
+        Args:
+            factors: which make a weight.
+            seen: [B, n], False for padding.
 
         Raises:
             UnsupportedModelError: where a block does something between its attention, its output projection and its
@@ -86,8 +94,8 @@ class TokenTransformation:
         """
         if self._refusal is not None:
             raise self._refusal
-        keys = {block: factors.of(change) for block, change in self._attentions.items()}
-        return keys, {block: 1 + factors.of(change) for block, change in self._feed_forwards.items()}
+        keys = {block: factors.of(change, seen) for block, change in self._attentions.items()}
+        return keys, {block: 1 + factors.of(change, seen) for block, change in self._feed_forwards.items()}
 
     def enter(self, block: int, name: str, stream: Tensor) -> None:
         self._where, self._block = f"block {block} ({name})", block
@@ -96,6 +104,7 @@ class TokenTransformation:
         self._projection: Tensor | None = None
         self._branch: Tensor | None = None  # what the attention adds, on its way to the residual sum
         self._middle: Tensor | None = None  # the stream between the sublayers
+        self._second: Tensor | None = None  # what the second sublayer adds
         self._sum: Tensor | None = None  # the stream between the sublayers and what the second one adds
 
     def attended(self, call: AttentionCall, output: Tensor) -> None:
@@ -115,9 +124,11 @@ class TokenTransformation:
             if function is F.linear:
                 self._projection, self._branch = self._projection_of(*operands[:2]), result
         elif self._middle is None:
-            self._follow_branch(function, args, operands, result)
-        elif function in _ADDITIONS and any(_same(each, self._middle) for each in operands):
-            self._sum = result
+            self._follow_branch(function, args, kwargs, result)
+        elif function in _ADDITIONS:
+            added, scale = _added_to(self._middle, *args, **kwargs)
+            if scale is not None:
+                self._second, self._sum = added, result
 
     def leave(self, stream: Tensor) -> None:
         if self._refusal is not None:
@@ -126,11 +137,14 @@ class TokenTransformation:
             self._refuse("does not add what its attention's output projection gives to the stream below it")
         elif self._sum is None or not _same(self._sum, stream):
             self._refuse("does not leave the sum of its second part and the stream between the two parts")
+        elif not _is_made_of(self._second, self._middle, self._stream):
+            self._refuse("runs its second part beside its attention, not on the stream that the attention leaves")
         else:
             middle = self._batch_first(self._middle)
             added = stream - middle
             self._feed_forwards[self._block] = _Change(_norm(middle), _norm(added), _inner(middle, added))
-        self._attention = self._projection = self._branch = self._middle = self._sum = None  # parts of the graph
+        self._attention = self._projection = self._branch = None  # parts of the graph
+        self._middle = self._second = self._sum = None
 
     def _projection_of(self, joined: Tensor, weight: Tensor) -> Tensor | None:
         """The output projection by head [H, d_v, d], if it is applied to the attention's output as it is."""
@@ -147,21 +161,30 @@ class TokenTransformation:
         self._refuse("does something to its attention's output before the output projection")
         return None
 
-    def _follow_branch(self, function: Any, args: tuple[Any, ...], operands: list[Tensor], result: Tensor) -> None:
+    def _follow_branch(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
         """From the output projection to the residual sum; a scale on the way (LayerScale) is one of the projection."""
         assert self._branch is not None and self._projection is not None
+        operands = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
         if not any(_same(each, self._branch) for each in operands):
             return
         if function in _PRODUCTS:
             factor = next((each for each in args if not (isinstance(each, Tensor) and _same(each, self._branch))), 1.0)
-            if isinstance(factor, Tensor) and factor.numel() not in (1, self._projection.shape[-1]):
-                self._refuse("multiplies what its attention adds by more than one factor a channel")
-                return
-            self._projection = self._projection * (factor.detach() if isinstance(factor, Tensor) else factor)
-            self._branch = result
-        elif function in _ADDITIONS and any(_same(each, self._stream) for each in operands):
-            self._middle = result
-            self._weigh_attention()
+            if self._scale_projection(factor):
+                self._branch = result
+        elif function in _ADDITIONS:
+            _, scale = _added_to(self._stream, *args, **kwargs)
+            if scale is not None and self._scale_projection(scale):
+                self._middle = result
+                self._weigh_attention()
+
+    def _scale_projection(self, factor: Any) -> bool:
+        """Multiply the projection by one number, or by one a channel; whether that is what the factor is."""
+        assert self._projection is not None
+        if isinstance(factor, Tensor) and factor.numel() not in (1, self._projection.shape[-1]):
+            self._refuse("multiplies what its attention adds by more than one factor a channel")
+            return False
+        self._projection = self._projection * (factor.detach() if isinstance(factor, Tensor) else factor)
+        return True
 
     def _weigh_attention(self) -> None:
         assert self._attention is not None and self._projection is not None
@@ -189,6 +212,30 @@ class TokenTransformation:
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are views of the same numbers, in whatever shape."""
     return one.numel() == other.numel() and one.data_ptr() == other.data_ptr()
+
+
+def _added_to(stream: Tensor, input: Any, other: Any, *, alpha: Any = 1, **_: Any) -> tuple[Any, Any]:
+    """Of a sum ``input + alpha * other``: what is added to a stream, and its factor; None where no stream is kept."""
+    if isinstance(input, Tensor) and _same(input, stream):
+        return other, alpha
+    if isinstance(other, Tensor) and _same(other, stream) and alpha == 1:
+        return input, 1
+    return None, None
+
+
+def _is_made_of(result: Any, source: Tensor, earlier: Tensor) -> bool:
+    """Whether a result depends on a source, and on what came earlier through the source alone."""
+    nodes, seen = [getattr(result, "grad_fn", None)], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node is earlier.grad_fn:
+            return False
+        if node is not source.grad_fn:
+            nodes += [below for below, _ in node.next_functions]
+    return source.grad_fn in seen
 
 
 def _norm(tokens: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def trace_run(
     # Behind the last block the run goes on: it might enter the blocks again, which the walk refuses.
     stop = last if stop_early and last < len(blocks) else None
     with (
-        explaining(model), graph, walk(blocks, batch_first=batch_first, enter=enter, leave=leave, last=stop) as walked,
+        graph, explaining(model), walk(blocks, batch_first=batch_first, enter=enter, leave=leave, last=stop) as walked,
     ):  # fmt: skip
         walked.last = last
         with suppress(LastLayerReached):

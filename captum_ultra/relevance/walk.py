@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.nested import first_tensor, with_first_tensor
 from captum_ultra.relevance.threads import in_this_thread
+from captum_ultra.relevance.transposed import transposes_inside
 
-__all__ = ["LastLayerReached", "Walk", "first_tensor", "walk", "with_first_tensor"]
+__all__ = ["LastLayerReached", "Walk", "walk"]
 
 Step = Callable[[int, nn.Module, Tensor], Tensor | None]
 
@@ -43,8 +45,9 @@ class Walk:
         """
         if self.passed < self.last:
             raise UnsupportedModelError(
-                f"only {self.passed} of the {self.last} blocks needed were run by the model; "
-                "pass the ordered list of residual blocks that this input really goes through as blocks=..."
+                f"only {self.passed} of the {self.last} blocks needed were run by the model: name those that this "
+                "input really goes through, in order, as blocks=[...] (those whose forward is called directly, and not "
+                "the module, no hook can see)"
             )
 
     def enter(self, index: int, block: nn.Module, values: Any) -> Tensor:
@@ -52,13 +55,14 @@ class Walk:
         name = f"block {index} ({type(block).__name__})"
         if self._inside:
             raise UnsupportedModelError(
-                f"{name} runs inside block {self.passed}; nested blocks are no residual stream: pass only the outer or "
-                "only the inner modules as blocks=..."
+                f"{name} runs inside block {self.passed}; nested blocks are no residual stream: name only the outer "
+                "or only the inner modules, blocks=[...]"
             )
         if index != self.passed:
             raise UnsupportedModelError(
                 f"{name} ran out of order or more than once, after {self.passed} blocks; shared or re-entered blocks "
-                "cannot be told apart: pass blocks=... with modules that run once each, in order"
+                "cannot be told apart: name the blocks in the order in which they run, blocks=[...]; where one runs "
+                "several times, explain a model whose blocks have weights of their own"
             )
         stream = self._stream(values, block)
         self.shape = self.shape or tuple(stream.shape[:2])
@@ -72,7 +76,7 @@ class Walk:
             raise UnsupportedModelError(
                 f"block {index} ({type(block).__name__}) turns {self.shape} (batch, tokens) into "
                 f"{tuple(stream.shape[:2])}; models that merge, pool or drop tokens between blocks cannot be explained "
-                "token by token: pass a part of the model where the number of tokens stays constant as blocks=..."
+                "token by token as a whole. Where a part of the model keeps its tokens, name its blocks: blocks=[...]"
             )
         self.passed, self._inside = index + 1, False
         return stream
@@ -83,10 +87,14 @@ class Walk:
             found = "no tensor" if carried is None else f"a tensor of shape {tuple(carried.shape)}"
             raise UnsupportedModelError(
                 f"{type(block).__name__} carries {found} where a residual stream [batch, tokens, channels] is "
-                "expected; convolutional, windowed and graph models have no such stream: pass the modules that "
-                "do as blocks=..."
+                "expected; convolutional, windowed and graph models have no such stream. Where a part of the "
+                "model has one, name its blocks: blocks=[...]"
             )
-        return carried if self.batch_first else carried.transpose(0, 1)
+        return self.carried(carried)
+
+    def carried(self, stream: Tensor) -> Tensor:
+        """The stream [B, n, d] as the model carries it, and back."""
+        return stream if self.batch_first else stream.transpose(0, 1)
 
 
 @contextmanager
@@ -101,7 +109,8 @@ def walk(
 
     Args:
         blocks: the residual blocks in the order in which they run.
-        batch_first: whether the model carries [B, n, d] (else [n, B, d]).
+        batch_first: whether the model carries [B, n, d]; False where its attention takes tokens first: the first
+            block shows, when it runs, whether it carries [n, B, d] or transposes inside.
         enter: (number of the block, block, stream) -> the stream that the block gets in its place, or None.
         leave: the same for what the block returned.
         last: end the run, with :class:`LastLayerReached`, after so many blocks (0: before the first); None lets the
@@ -126,13 +135,15 @@ def walk(
     def before(index: int) -> Callable[..., Any]:
         def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             values = [*args, *kwargs.values()]
+            if index == 0 and not found.batch_first:
+                found.batch_first = transposes_inside(block, args, kwargs)
             stream = found.enter(index, block, values)
             other = enter and enter(index, block, stream)
             if last == 0:
                 raise LastLayerReached
-            if other is None and batch_first:
+            if other is None and found.batch_first:
                 return None
-            replaced = with_first_tensor(values, _carried(stream if other is None else other, batch_first))
+            replaced = with_first_tensor(values, found.carried(stream if other is None else other))
             return tuple(replaced[: len(args)]), dict(zip(kwargs, replaced[len(args) :], strict=True))
 
         return hook
@@ -143,9 +154,9 @@ def walk(
             other = leave and leave(index, block, stream)
             if found.passed == last:
                 raise LastLayerReached
-            if other is None and batch_first:
+            if other is None and found.batch_first:
                 return None
-            return with_first_tensor(output, _carried(stream if other is None else other, batch_first))
+            return with_first_tensor(output, found.carried(stream if other is None else other))
 
         return hook
 
@@ -157,39 +168,3 @@ def walk(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _carried(stream: Tensor, batch_first: bool) -> Tensor:
-    return stream if batch_first else stream.transpose(0, 1)
-
-
-def first_tensor(values: Any) -> Tensor | None:
-    """The first tensor in (nested) arguments or outputs of a block, or None.
-
-    Example:
-        >>> import torch
-        >>> first_tensor((None, {"hidden": [torch.tensor(1), torch.tensor(2)]}))
-        tensor(1)
-    """
-    if isinstance(values, Tensor):
-        return values
-    nested = values.values() if isinstance(values, dict) else values if isinstance(values, tuple | list) else ()
-    return next((found for each in nested if (found := first_tensor(each)) is not None), None)
-
-
-def with_first_tensor(values: Any, tensor: Tensor) -> Any:
-    """The same nested values with another first tensor.
-
-    Example:
-        >>> import torch
-        >>> with_first_tensor((None, [torch.tensor(1), torch.tensor(2)]), torch.tensor(5))
-        (None, [tensor(5), tensor(2)])
-    """
-    if isinstance(values, Tensor):
-        return tensor
-    if isinstance(values, dict):
-        keys = list(values)
-        return dict(zip(keys, with_first_tensor([values[key] for key in keys], tensor), strict=True))
-    found = next(index for index, each in enumerate(values) if first_tensor(each) is not None)
-    changed = [*values[:found], with_first_tensor(values[found], tensor), *values[found + 1 :]]
-    return type(values)(*changed) if hasattr(values, "_fields") else type(values)(changed)

@@ -63,19 +63,11 @@ class LinearPatches(nn.Module):
         return x
 
 
-@pytest.mark.parametrize(("prefix", "size"), [(0, (16, 32)), (1, (32, 32))])
+@pytest.mark.parametrize(("prefix", "size"), [(0, (16, 32)), (1, (32, 32)), (9, (32, 32))])
 def test_patches_without_a_convolution(prefix: int, size: tuple[int, int]) -> None:
     model = LinearPatches(prefix).eval()
     maps = LatentTokenAttribution(model).attribute(torch.randn(2, 3, *size), token="patches")
     assert maps.shape == (2, size[0] * size[1] // 64, *size)
-
-
-def test_a_grid_that_cannot_be_known() -> None:
-    model, images = LinearPatches(7).eval(), torch.randn(1, 3, 32, 32)
-    lta = LatentTokenAttribution(model)
-    with pytest.raises(ValueError, match=r'patch grid of 23 tokens is not known.*output="tokens"'):
-        lta.attribute(images, token=9)
-    assert lta.attribute(images, token=9, output="tokens").shape == (1, 23)
 
 
 class Arranged(nn.Module):
@@ -110,9 +102,79 @@ def test_tokens_before_and_after_the_patches(before: int, gate: bool) -> None:
     torch.testing.assert_close(patches, every[:, before : before + 8, before : before + 8])
 
 
-def test_patches_out_of_order_have_rows_but_no_map() -> None:
-    lta = LatentTokenAttribution(Arranged(lambda p, o: torch.cat([o, p.flip(1)], 1)).eval())
-    images = torch.randn(1, 3, 16, 32)
-    assert lta.attribute(images, token=5, output="tokens").shape == (1, 11)
-    with pytest.raises(ValueError, match="patch grid of 11 tokens is not known"):
-        lta.attribute(images, token=5)
+ORDERS = {
+    "column by column": lambda grid: grid.T.flatten(),
+    "two by two": lambda grid: grid.view(2, 2, 4, 2).transpose(1, 2).flatten(),
+    "backwards": lambda grid: grid.flatten().flip(0),
+    "at random": lambda grid: grid.flatten()[torch.randperm(32, generator=torch.Generator().manual_seed(0))],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_patches_in_another_order_are_found_where_they_are(order: str) -> None:
+    places = ORDERS[order](torch.arange(32).view(4, 8))
+    usual = Arranged(lambda p, o: torch.cat([p, o], 1)).eval()
+    other = Arranged(lambda p, o: torch.cat([o[:, :1], p[:, places], o[:, 1:]], 1)).eval()
+    other.load_state_dict(usual.state_dict())
+    images = torch.randn(2, 3, 32, 64)
+    lta = LatentTokenAttribution(other)
+    layout = lta.token_layout(images)
+    assert (layout.prefix, layout.grid) == (1, (4, 8))
+    assert [layout.patches[place] - 1 for place in places.tolist()] == list(range(32))
+    row = lta.attribute(images, token=(1, 5), layer=0, self_token="keep", output="patches")
+    assert row.argmax(1).tolist() == [13] * 2
+    maps = lta.attribute(images, token=[(1, 5), (3, 0)], self_token="keep", interpolation="nearest")
+    for of_sample in maps:
+        places = [divmod(int(each.flatten().argmax()), 64) for each in of_sample]
+        assert [(row // 8, column // 8) for row, column in places] == [(1, 5), (3, 0)]
+
+
+def test_tokens_between_the_rows_of_patches() -> None:
+    def with_ends(patches: Tensor, others: Tensor) -> Tensor:
+        rows = patches.unflatten(1, (2, 4))
+        return torch.cat([rows, others[:, :1, None].expand(-1, 2, 1, -1)], 2).flatten(1, 2)
+
+    layout = LatentTokenAttribution(Arranged(with_ends).eval()).token_layout(torch.randn(1, 3, 16, 32))
+    assert (layout.tokens, layout.grid, layout.patches) == (10, (2, 4), [0, 1, 2, 3, 5, 6, 7, 8])
+
+
+def _means(patches: Tensor, others: Tensor) -> Tensor:
+    return patches.mean(1, keepdim=True) + others
+
+
+def _steps(patches: Tensor, others: Tensor) -> Tensor:
+    return patches.cumsum(1)[:, :7]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "reason"),
+    [
+        (_means, "3 patches see form no grid"), (_steps, "7 patches see form no grid"),
+        (lambda p, o: p.detach(), "no gradient leads"),
+        (lambda p, o: o.expand(len(p), -1, -1) + 0 * p.sum(), "none of"),
+    ],
+)  # fmt: skip
+def test_where_tokens_look_nowhere_in_particular_there_are_rows_but_no_map(arrange: Any, reason: str) -> None:
+    model, images = Arranged(arrange).eval(), torch.randn(1, 3, 16, 32)
+    lta = LatentTokenAttribution(model)
+    runs = list[object]()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=rf'no map.*is not known.*{reason}.*output="tokens"'):
+            lta.attribute(images, token=1)
+        model.steps.register_forward_hook(lambda *args: runs.append(args))
+    assert not runs  # the second time it is known before the model runs
+    assert lta.attribute(images, token=1, output="tokens").shape[0] == 1
+    with pytest.raises(ValueError, match=f"grid of patches: .*{reason}"):
+        lta.attribute(images, token=(0, 1), output="tokens")
+
+
+@pytest.mark.parametrize("strides", [(2, 2, 2), (4, 2)])
+def test_stems_of_overlapping_convolutions(strides: tuple[int, ...]) -> None:
+    model = Arranged(lambda p, o: torch.cat([o, p], 1)).eval()
+    layers: list[nn.Module] = []
+    for stride in strides:
+        channels = 3 if not layers else 16
+        layers += [nn.Conv2d(channels, 16, 2 * stride + 1, stride, stride), nn.GroupNorm(1, 16), nn.ReLU()]
+    model.patch = nn.Sequential(*layers, nn.Conv2d(16, 32, 1))  # type: ignore[assignment]
+    layout = LatentTokenAttribution(model).token_layout(torch.randn(1, 3, 48, 32))
+    assert layout == TokenLayout(27, 3, (6, 4))

@@ -13,31 +13,47 @@ from captum_ultra.adapters.text import input_device, longest_text, model_name, v
 from tests.adapters.test_transformer_lens import bridge_of
 from tests.attr.text_models import gpt2, llama
 from tests.builders import Case, only_families
-from tests.builders.transformers_models import CAUSAL, TEXT
+from tests.builders.transformers_models import TEXT
 
-UNLIMITED = ("Bloom", "T5")  # relative positions without an end
-LIMITS = {"DistilBert": 512, "Roberta": 23}  # the default; one row of the 24 belongs to padding
+CONFIGURED = 24
+TABLES = {
+    "CLIPText",
+    "GPT2",
+    "OPT",
+    "GPTBigCode",
+    "GPTNeoForCausalLM",
+    "Bert",
+    "Roberta",
+    "DistilBert",
+    "Deberta",
+    "Bart",
+}
+OTHERS = {"DistilBert": 512, "Roberta": 23}  # the default; one row of the 24 belongs to padding
 
 
 @pytest.mark.parametrize("case", only_families(TEXT), ids=lambda case: case.name)
-def test_limits_are_those_of_the_configuration_and_a_causal_model_reads_that_much(case: Case) -> None:
+def test_a_limit_is_one_that_the_model_keeps(case: Case) -> None:
     model: Any = case.model()
     assert vocabulary_size(model) == 50
+    has_table = any(f"-{name}" in case.name for name in TABLES)
     longest = longest_text(model)
-    limit = next((number for name, number in LIMITS.items() if name in case.name), 24)
-    assert longest == (None if any(name in case.name for name in UNLIMITED) else limit)
-    if case in CAUSAL and longest is not None:
-        with torch.no_grad():
-            model(input_ids=torch.full((1, longest), 5))
+    assert longest == (
+        next((number for name, number in OTHERS.items() if name in case.name), CONFIGURED) if has_table else None
+    )
+    with torch.no_grad():
+        model(input_ids=torch.full((1, longest or 2 * CONFIGURED), 5))
+        if longest is not None:
+            with pytest.raises((IndexError, RuntimeError, ValueError)):
+                model(input_ids=torch.full((1, longest + 1), 5))
 
 
-@pytest.mark.parametrize("make", [llama, gpt2])
-def test_a_bridge_says_what_its_model_says(make: Any) -> None:
+@pytest.mark.parametrize(("make", "limit"), [(llama, None), (gpt2, 64)])
+def test_a_bridge_says_what_its_model_says(make: Any, limit: int | None) -> None:
     model = make()
     expected = vocabulary_size(model), longest_text(model), input_device(model)
     bridge = bridge_of(model)
     assert (vocabulary_size(bridge), longest_text(bridge), input_device(bridge)) == expected == (
-        50, 64, torch.device("cpu"),
+        50, limit, torch.device("cpu"),
     )  # fmt: skip
 
 

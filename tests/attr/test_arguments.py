@@ -248,6 +248,8 @@ class TestModel:
     def test_as_many_samples_as_tokens_with_the_tokens_first(self) -> None:
         layer = torch.nn.TransformerEncoderLayer(16, 2, 32, norm_first=True)
         model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        with pytest.raises(UnsupportedModelError, match="which axis is which"):
-            LTA(model).attribute(torch.randn(5, 5, 16))
-        assert LTA(model).attribute(torch.randn(5, 4, 16)).shape == (4, 5)
+        inputs = torch.randn(5, 5, 16)
+        found = LTA(model).attribute(inputs, token=3)
+        for sample in range(5):
+            alone = LTA(model).attribute(inputs[:, sample : sample + 1], token=3)
+            torch.testing.assert_close(found[sample : sample + 1], alone)

@@ -278,6 +278,23 @@ def test_probabilities_near_one_keep_their_gradient() -> None:
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["attcat", "conservative_lrp", "gae", "token_tm"])
+def test_probabilities_near_one_keep_their_gradient_in_float16(name: str) -> None:
+    """Each sample by itself: p (1 - p) is 1e-10 of one and a tenth of its neighbour's."""
+    model = small()
+    with torch.no_grad():
+        model.head.weight.mul_(12)
+        model.head.bias.mul_(12)
+    x, patches = images(), {"output": "patches", "class_score": "probability", "target": [[5, 1], [4, 1], [1, 5]]}
+    near = model(x).softmax(-1)
+    assert near[0, 5] > 1 - 1e-6 and near[0, 1] < 1e-9 and near[1, 1] < 1 - 1e-4
+    exact = method_class(name)(model.double()).attribute(x.double(), **patches).flatten(0, 1)
+    found = method_class(name)(model.half()).attribute(x.half(), **patches).double().flatten(0, 1)
+    largest = exact.abs().amax(1, keepdim=True)
+    assert (largest > 0).all()
+    torch.testing.assert_close(found / largest, exact / largest, rtol=0, atol=0.2)
+
+
 def test_several_labels_at_once_have_no_softmax() -> None:
     model = transformers_models.build(
         "Bert", "ForSequenceClassification", "sdpa", **_TEXT, num_labels=3, problem_type="multi_label_classification"
@@ -292,3 +309,12 @@ def test_every_method_is_importable_from_the_top() -> None:
     for name in METHODS.values():
         assert issubclass(getattr(captum_ultra, name), captum_ultra.GenericAttention.__mro__[1])
         assert isinstance(getattr(captum_ultra, name)(nn.Linear(1, 1)).has_convergence_delta(), bool)
+
+
+@pytest.mark.parametrize("name", ["gae", "attcat", "conservative_lrp", "lrp", "rollout"])
+def test_class_scores_that_are_no_numbers(name: str) -> None:
+    model = small()
+    with torch.no_grad():
+        model.head.bias[2] = torch.nan
+    with pytest.raises(ValueError, match=r"class scores of ViTClassifier contain NaN.*weights of the head"):
+        method_class(name)(model).attribute(torch.randn(1, 3, 16, 16), target=1)

@@ -14,24 +14,42 @@ from tests.attr.told import Told, attribute, told
 from tests.builders.classifiers import CLASSIFIERS, Classifier, classifier_named
 from tests.reference import class_methods
 
+pytestmark = pytest.mark.filterwarnings("ignore:little is left in a map:UserWarning")
 Expected = Callable[[Classifier, Told], Tensor]
+
+
+def read(c: Classifier, t: Told) -> Tensor:
+    """Weights of the tokens where the targets are read."""
+    return class_methods.read_by_gradient(t.recording, t.score(), c.readout)
+
+
+def read_of_any(c: Classifier, t: Told) -> Tensor:
+    return class_methods.read_by_gradient(t.recording, t.any_score(), c.readout)
+
+
+def patches(c: Classifier) -> range:
+    return range(c.case.prefix, c.case.tokens)
+
+
 EXPECTED: dict[str, Expected] = {
-    "RawAttention": lambda c, t: class_methods.raw_attention(t.recording, c.readout),
-    "AttentionRollout": lambda c, t: class_methods.rollout(t.recording, c.readout),
-    "GenericAttention": lambda c, t: class_methods.generic_attention(t.recording, t.score(), c.readout),
+    "RawAttention": lambda c, t: class_methods.raw_attention(t.recording, read_of_any(c, t)),
+    "AttentionRollout": lambda c, t: class_methods.rollout(t.recording, read_of_any(c, t)),
+    "GenericAttention": lambda c, t: class_methods.generic_attention(
+        t.recording, t.score(), read(c, t), patches=patches(c)
+    ),
     "AttentionGradCam": lambda c, t: class_methods.grad_cam(
-        t.recording, t.score(), c.readout, slice(c.case.prefix, c.case.tokens)
+        t.recording, t.score(), read(c, t), slice(c.case.prefix, c.case.tokens)
     ),
     "AttCAT": lambda c, t: class_methods.attcat(t.recording, t.score()),
     "LeGrad": lambda c, t: class_methods.legrad(t.recording, lambda z: t.score(logits=c.tail(t.model, z))),
 }
 CHOSEN: dict[str, tuple[str, dict[str, Any], Expected]] = {
     "rollout from block 1": (
-        "AttentionRollout", {"start_layer": 1}, lambda c, t: class_methods.rollout(t.recording, c.readout, 1)
+        "AttentionRollout", {"start_layer": 1}, lambda c, t: class_methods.rollout(t.recording, read_of_any(c, t), 1)
     ),
     "GAE of the last block, probability": (
         "GenericAttention", {"start_layer": -1, "class_score": "probability"},
-        lambda c, t: class_methods.generic_attention(t.recording, t.score("probability"), c.readout, -1),
+        lambda c, t: class_methods.generic_attention(t.recording, t.score("probability"), read(c, t), -1, patches(c)),
     ),
 }  # fmt: skip
 
@@ -67,10 +85,12 @@ TOKEN_TM: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 def token_tm(classifier: Classifier, kind: str, **options: Any) -> Tensor:
     run = told(classifier)
+    if len(set(classifier.readout) & set(patches(classifier))) > 1:  # no identity that NECC could be small beside
+        options = {"scale": classifier.case.tokens} | options
     return class_methods.token_tm(
-        run.recording, run.score(kind), classifier.readout,
+        run.recording, run.score(kind), read(classifier, run),
         lambda block, stream: classifier.parts(run.model, block, stream),  # type: ignore[misc]
-        **options,
+        patches=patches(classifier), **options,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from tests.reference import lrp as reference
 from tests.reference.lrp_models import read
 from tests.reference.recording import explicit_attention
 
+pytestmark = pytest.mark.filterwarnings("ignore:little is left in a map:UserWarning")
 RULES = {"conserving": reference.CONSERVING, "published": reference.PUBLISHED}
 
 
@@ -39,6 +40,12 @@ def close(classifier: Classifier, found: Tensor, want: Tensor) -> None:
     torch.testing.assert_close(found, want, rtol=relative, atol=of_largest * want.abs().max().item())
 
 
+def read_at(classifier: Classifier) -> Tensor:
+    """Weights [B, n] of the tokens where the targets are read."""
+    run = told(classifier)
+    return class_methods.read_by_gradient(run.recording, run.score(), classifier.readout)
+
+
 every = pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda each: each.name)
 both = pytest.mark.parametrize("rules", RULES)
 
@@ -53,7 +60,7 @@ def test_lrp_and_partial_lrp_equal_those_written_out(classifier: Classifier, rul
         pixels = torch.stack([each.pixels for each in expected])  # type: ignore[misc]
         close(classifier, attribute("LRP", classifier, "channels", rules=rules), pixels)
         close(classifier, attribute("LRP", classifier, "input", rules=rules), pixels.sum(1, keepdim=True))
-    partial = torch.stack([reference.partial_lrp(each, classifier.readout) for each in expected])
+    partial = torch.stack([reference.partial_lrp(*each) for each in zip(expected, read_at(classifier), strict=True)])
     close(classifier, attribute("PartialLRP", classifier, rules=rules), partial)
     assert partial.abs().max() > 1e-6
 
@@ -71,11 +78,12 @@ def test_the_two_sets_of_rules_are_different_methods(method: str) -> None:
 @every
 def test_transformer_attribution_equals_the_one_written_out(classifier: Classifier) -> None:
     run, relevance = told(classifier), explained(classifier, "conserving")
+    patches = range(classifier.case.prefix, classifier.case.tokens)
     by_sample: Any = list(zip(*class_methods.gradients(run.recording, run.score()), strict=True))
     for start in (1, 0, -1):
         rows = [
-            reference.transformer_attribution(each, gradients, classifier.readout, start)
-            for each, gradients in zip(relevance, by_sample, strict=True)
+            reference.transformer_attribution(each, gradients, weights, start, patches)
+            for each, gradients, weights in zip(relevance, by_sample, read_at(classifier), strict=True)
         ]
         close(classifier, attribute("TransformerAttribution", classifier, start_layer=start), torch.stack(rows))
 

@@ -45,6 +45,47 @@ def test_padded_batches_equal_the_loop(case: Case) -> None:
             assert (row[mask == 0] == 0).all(), "a padded token holds relevance"
 
 
+class Encoder(nn.Module):
+    """torch's encoder, whose mask says True where a token is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(CHANNELS, 4, 64, batch_first=True, norm_first=True)
+        self.embed = nn.Embedding(20, CHANNELS)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        return self.encoder(self.embed(ids), src_key_padding_mask=padding)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("method", ["LatentTokenAttribution", "LeGrad", "AttCAT", "AttentionGradCam"])
+def test_masks_that_say_where_padding_is(method: str, side: str) -> None:
+    torch.manual_seed(0)
+    model, ids = Encoder().double().eval(), torch.randint(20, (2, 9))
+    padding = padded_mask(ids, side) == 0
+    explain_by = getattr(captum_ultra, method)(model)
+    options = {"token": -2, "score": torch.linspace(-1, 1, CHANNELS), "self_token": "zero"}
+    batch = explain_by.attribute(ids, additional_forward_args={"padding": padding}, **options)
+    alone = explain_by.attribute(ids[1:, ~padding[1]], **options)
+    torch.testing.assert_close(batch[1:, ~padding[1]], alone, rtol=1e-9, atol=1e-9)
+    assert batch[1, padding[1]].abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-GPT2LMHeadModel-sdpa", "hf-LlamaForCausalLM-eager"])
+def test_negative_tokens_count_from_the_last_that_is_no_padding(name: str) -> None:
+    case = case_named(name)
+    lta, ids = LatentTokenAttribution(case.model()), case.inputs()
+    for side, last in (("right", case.tokens - 1 - PADDING), ("left", case.tokens - 1)):
+        masked: dict[str, Any] = {"additional_forward_args": padded_mask(ids, side), "score": "energy"}
+        rows = lta.attribute(ids, token=-1, **masked)
+        torch.testing.assert_close(rows, lta.attribute(ids, target=[case.tokens - 1, last], **masked))
+    with pytest.warns(UserWarning, match=f"token {case.tokens - 1} of sample 1 is padding"):
+        lta.attribute(ids, token=case.tokens - 1, additional_forward_args=padded_mask(ids, "right"))
+    with pytest.raises(ValueError, match=f"a sample of the batch has {case.tokens - PADDING} tokens"):
+        lta.attribute(ids, token=-case.tokens, additional_forward_args=padded_mask(ids, "right"))
+
+
 @pytest.mark.parametrize("method", ["LatentTokenAttribution", "LeGrad", "AttentionGradCam", "AttCAT", "ResidualLRP"])
 @pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-BertModel-eager", "hf-GPT2LMHeadModel-sdpa"])
 def test_padding_changes_nothing(name: str, method: str) -> None:

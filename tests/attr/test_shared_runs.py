@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import captum_ultra
+from captum_ultra.adapters import ModelViews
 from captum_ultra.attr.attribution import attribute_all
 from captum_ultra.attr.methods import METHODS, method_class
 from tests.attr.models import small_classifier
@@ -38,6 +39,7 @@ def test_all_methods_together_are_what_each_is_alone(name: str) -> None:
 def test_methods_of_one_kind_share_one_run(names: str, expected: int) -> None:
     model, runs = small_classifier(), list[str]()
     methods = {each: method_class(each)(model, blocks="blocks") for each in names.split()}
+    ModelViews(model, "blocks")(torch.randn(2, 3, 16, 16))  # the probe, once for all
     model.register_forward_hook(lambda *_: runs.append("ran"))
     found = dict(attribute_all(methods, torch.randn(2, 3, 16, 16)))
     assert all(isinstance(maps, Tensor) for maps in found.values())

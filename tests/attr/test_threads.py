@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra import LatentTokenAttribution, LeGrad
+from captum_ultra.attr.latents import LatentReader
 from captum_ultra.attr.methods import METHODS, method_class
 from tests.attr.models import small_classifier
+from tests.attr.test_models_as_found import assert_same, state_of_torch
 from tests.builders.classifiers import classifier_named
 
 WAIT = 20  # seconds; what waits longer than this hangs
+TIME_TO_INTRUDE = 0.2  # seconds in which a thread that does not wait its turn is seen
 
 
 CASE = classifier_named("timm-classifier-vit").case
@@ -136,3 +139,77 @@ def test_two_explanations_of_one_model_at_once() -> None:
             assert all(torch.equal(each, want) for each in maps)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_weights_get_their_gradients_from_a_training_step_beside_an_explanation() -> None:
+    model: Any = CASE.model()
+
+    def gradients_of_the_weights() -> list[Tensor]:
+        found = torch.autograd.grad(model(images(1)).square().sum(), list(model.parameters()), allow_unused=True)
+        return [each for each in found if each is not None]
+
+    expected = gradients_of_the_weights()
+    seen = whenever(model.norm_pre, gradients_of_the_weights)
+    LatentTokenAttribution(model, blocks="blocks").attribute(images(0), token=3)
+    LatentReader(model, 1, blocks="blocks")(images(0))
+    assert len(seen) >= 2
+    for each in seen:
+        assert len(each) == len(expected) and all(map(torch.equal, each, expected))
+
+
+def test_a_model_in_training_mode_trains_when_its_explanation_is_over() -> None:
+    """Whoever runs it meanwhile waits, and then runs it in training mode."""
+    model, x, thread = small_classifier().train(), torch.randn(2, 3, 16, 16), threading.get_ident()
+    modes, started, trained = list[bool](), threading.Event(), threading.Event()
+
+    def train() -> None:
+        started.set()
+        model(x)
+        trained.set()
+
+    def look(module: nn.Module, *_: Any) -> None:
+        if threading.get_ident() != thread:
+            modes.append(module.training)
+        elif not started.is_set():
+            futures.append(pool.submit(train))
+            assert started.wait(WAIT)
+            assert not trained.wait(TIME_TO_INTRUDE)
+
+    futures: list[Future[None]] = []
+    for module in model.modules():
+        module.register_forward_hook(look)
+    with ThreadPoolExecutor(1) as pool:
+        LatentTokenAttribution(model, blocks="blocks").attribute(x)
+        futures[0].result(WAIT)
+    assert modes and all(modes)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_other_threads_find_torch_as_it_was() -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, dim_feedforward=64, batch_first=True)
+    score = torch.randn(32)
+    model, x = nn.TransformerEncoder(layer, 3).eval(), torch.randn(2, 9, 32)
+    padding = torch.arange(9) >= torch.tensor([[6], [9]])
+
+    def infer() -> Tensor:
+        with torch.no_grad():  # by torch's fused layers, on nested tensors
+            return model(x, src_key_padding_mask=padding)
+
+    before, output = state_of_torch(), infer()
+    extra = {"src_key_padding_mask": padding}
+    states = whenever(model.layers[1].linear1, state_of_torch)
+    for explain in (
+        lambda: LatentTokenAttribution(model).attribute(x, token=2, score=score, additional_forward_args=extra),
+        lambda: method_class("conservative_lrp")(model).attribute(
+            x, token=2, score=score, additional_forward_args=extra
+        ),
+        lambda: LatentReader(model, 2)(x, extra),
+    ):
+        states.clear()
+        explain()
+        assert states
+        for state in states:
+            assert_same(state, before)
+    outputs = whenever(model.layers[1].dropout1, infer)
+    LatentTokenAttribution(model).attribute(x, token=2, score=score, additional_forward_args=extra)
+    assert outputs and all(torch.equal(each, output) for each in outputs)

@@ -46,8 +46,6 @@ def attribute(*texts: Any, model: Any = None, tokenizer: Any = None, **options: 
         ((CONTEXT, SUMMARY), {"layer": "model.norm"}, r"layer='model.norm' is not a block"),
         ((CONTEXT, SUMMARY), {"layer": []}, r"layer: an empty list"),
         ((CONTEXT, SUMMARY), {"internal_batch_size": 0}, r"internal_batch_size must be at least 1"),
-        (("the " * 70, SUMMARY), {}, r"the text is 78 tokens long, and LlamaForCausalLM has positions for 64"),
-        ((["the", "the " * 70], [SUMMARY] * 2), {}, r"document 1: the text is 78 tokens long"),
         (("c", "at sat"), {"separator": ""}, r"no token belongs to the context"),
     ],
 )
@@ -93,10 +91,22 @@ def test_unused_ids_beyond_the_vocabulary_do_no_harm() -> None:
     torch.testing.assert_close(batch[1].matrix, alone.matrix)
 
 
+def test_texts_longer_than_a_table_of_positions() -> None:
+    with pytest.raises(ValueError, match=r"the text is 78 tokens long, and GPT2LMHeadModel has positions for 64"):
+        attribute("the " * 70, SUMMARY, model=gpt2())
+    with pytest.raises(ValueError, match=r"document 1: the text is 78 tokens long"):
+        attribute(["the", "the " * 70], [SUMMARY] * 2, model=gpt2())
+    with pytest.raises(ValueError, match=r"has positions for 12"):
+        TokenContribution(bridge(gpt2(n_positions=12), word_level()), word_level()).attribute(CONTEXT, SUMMARY)
+
+
+def test_rotary_positions_have_no_end() -> None:
+    for model in (llama(max_position_embeddings=12), bridge(llama(max_position_embeddings=12), word_level())):
+        found: Any = TokenContribution(model, word_level()).attribute("the " * 70, SUMMARY)
+        assert found.matrix.shape[1] == 70
+
+
 def test_positions_of_other_families() -> None:
-    for model in (gpt2(n_positions=12), bridge(llama(max_position_embeddings=12), word_level())):
-        with pytest.raises(ValueError, match=r"has positions for 12"):
-            TokenContribution(model, word_level()).attribute(CONTEXT, SUMMARY)
     roberta = build("Roberta", "Model", "sdpa", hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
                     vocab_size=50, max_position_embeddings=12, pad_token_id=1)  # fmt: skip
     fits = " ".join(["the"] * 9)

@@ -2,7 +2,9 @@
 
 Slow and explicit, independent of the package. A recording holds one graph of the whole run: maps A_b
 [B, H, n, n], streams z_0 .. z_L [B, n, d]. ``score`` is the explained scalar summed over the samples of the batch
-(they do not see each other), ``readout`` lists the tokens where the class is read at the last layer.
+(they do not see each other), ``readout`` lists the tokens where it is read at the last layer, or holds a weight [B, n]
+for each (:func:`read_by_gradient`). The papers know classifiers that read one token. Of a class read at many patches
+what these keep to themselves is no part of the map (``patches``): a uniform offset that dwarfs everything else.
 """
 
 from __future__ import annotations
@@ -14,10 +16,33 @@ from torch import Tensor
 
 from tests.reference.recording import Recording
 
+Readout = Sequence[int] | Tensor
 
-def readout_row(matrix: Tensor, readout: Sequence[int]) -> Tensor:
-    """The mean of the readout's rows of [B, n, n]: [B, n]."""
+
+def read_by_gradient(recording: Recording, score: Tensor, readout: Sequence[int]) -> Tensor:
+    """Each token's part [B, n] of the gradient of a score, by lengths; none but those of the readout have any."""
+    (gradient,) = torch.autograd.grad(score, recording.latents[-1], retain_graph=True)
+    found = torch.zeros(gradient.shape[:2], dtype=gradient.dtype)
+    for sample, of_tokens in enumerate(gradient):
+        lengths = [float(token.square().sum().sqrt()) for token in of_tokens]
+        assert {token for token, length in enumerate(lengths) if length > 0} == set(readout)
+        found[sample] = torch.tensor(lengths, dtype=gradient.dtype) / sum(lengths)
+    return found
+
+
+def readout_row(matrix: Tensor, readout: Readout) -> Tensor:
+    """The mean of the readout's rows of [B, n, n], weighted if it has weights: [B, n]."""
+    if isinstance(readout, Tensor):
+        return torch.stack([weights @ rows for weights, rows in zip(readout, matrix, strict=True)])
     return sum(matrix[:, token] for token in readout) / len(readout)  # type: ignore[return-value]
+
+
+def without_own(total: Tensor, alone: Tensor, readout: Readout, patches: Sequence[int]) -> Tensor:
+    """The row of a product [B, n, n] less, at patches, that of its residual connections alone, if several are read."""
+    found, own = readout_row(total, readout), readout_row(alone, readout)
+    if isinstance(readout, Tensor) and (readout > 0).sum() > len(readout):
+        found[:, list(patches)] = found[:, list(patches)] - own[:, list(patches)]
+    return found
 
 
 def gradients(recording: Recording, score: Tensor) -> list[Tensor]:
@@ -28,11 +53,11 @@ def maps(recording: Recording) -> list[Tensor]:
     return [recording.by_head(each.detach()) for each in recording.maps]
 
 
-def raw_attention(recording: Recording, readout: Sequence[int]) -> Tensor:
+def raw_attention(recording: Recording, readout: Readout) -> Tensor:
     return readout_row(maps(recording)[-1].mean(1), readout)
 
 
-def rollout(recording: Recording, readout: Sequence[int], start: int = 0) -> Tensor:
+def rollout(recording: Recording, readout: Readout, start: int = 0) -> Tensor:
     """Rows of A + I are divided by their sums, whatever these are."""
     product = None
     for attention in maps(recording)[start:]:
@@ -42,25 +67,27 @@ def rollout(recording: Recording, readout: Sequence[int], start: int = 0) -> Ten
     return readout_row(product, readout)
 
 
-def generic_attention(recording: Recording, score: Tensor, readout: Sequence[int], start: int = 0) -> Tensor:
+def generic_attention(
+    recording: Recording, score: Tensor, readout: Readout, start: int = 0, patches: Sequence[int] = ()
+) -> Tensor:
     """R = I, then R <- R + cam R in every block, as the loop of the paper has it."""
     n = recording.latents[0].shape[1]
     relevance = torch.eye(n, dtype=recording.latents[0].dtype).expand(len(recording.latents[0]), n, n)
     for attention, gradient in list(zip(maps(recording), gradients(recording, score), strict=True))[start:]:
         cam = (gradient * attention).clamp(min=0).mean(1)
         relevance = relevance + cam @ relevance
-    return readout_row(relevance, readout)
+    return without_own(relevance, torch.eye(n, dtype=relevance.dtype).expand_as(relevance), readout, patches)
 
 
-def grad_cam(recording: Recording, score: Tensor, readout: Sequence[int], patches: slice) -> Tensor:
+def grad_cam(recording: Recording, score: Tensor, readout: Readout, patches: slice) -> Tensor:
     """The mean of the gradient is that over the keys which the row may attend to."""
     attention, gradient = maps(recording)[-1], gradients(recording, score)[-1]
     weighted = []
-    for token in readout:
+    for token in range(attention.shape[-1]):
         allowed = attention[:, :, token, patches] > 0
         weight = (gradient[:, :, token, patches] * allowed).sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
         weighted.append((attention[:, :, token] * weight).mean(1))
-    return torch.stack(weighted).mean(0).clamp(min=0)
+    return readout_row(torch.stack(weighted, 1), readout).clamp(min=0)
 
 
 def attcat(recording: Recording, score: Tensor) -> Tensor:
@@ -88,8 +115,9 @@ Parts = Callable[[int, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def token_tm(
-    recording: Recording, score: Tensor, readout: Sequence[int], parts: Parts, *, length: bool = True,
+    recording: Recording, score: Tensor, readout: Readout, parts: Parts, *, length: bool = True,
     necc: bool = True, scale: float = 1.0, first_blocks: int | None = None, last_only: bool = False,
+    patches: Sequence[int] = (),
 ) -> Tensor:  # fmt: skip
     """C <- U C over attention and feed-forward sublayers, every matrix written out.
 
@@ -99,6 +127,7 @@ def token_tm(
         scale: of NECC.
         first_blocks: how many blocks take part.
         last_only: the last block alone takes part.
+        patches: as in :func:`without_own`.
     """
     used = list(range(len(recording.maps)))
     used = used[-1:] if last_only else used[:first_blocks]
@@ -116,7 +145,7 @@ def token_tm(
             w = w * torch.softmax(torch.cosine_similarity(stream, added, dim=-1), dim=-1) * scale
         return w
 
-    total = torch.diag_embed(recording.latents[used[0]].detach().norm(dim=-1))
+    total = alone = torch.diag_embed(recording.latents[used[0]].detach().norm(dim=-1))
     with torch.no_grad():
         for block in used:
             stream = recording.latents[block]
@@ -127,5 +156,5 @@ def token_tm(
                 transformed = attention @ torch.diag_embed(weights(stream, by_head[:, head]))
                 cams.append(da[block][:, head].clamp(min=0) * transformed)
             total = (eye + torch.stack(cams).mean(0)) @ total
-            total = (eye + torch.diag_embed(weights(middle, feed_forward))) @ total
-    return readout_row(total, readout)
+            total, alone = ((eye + torch.diag_embed(weights(middle, feed_forward))) @ each for each in (total, alone))
+    return without_own(total, alone, readout, patches)

@@ -276,17 +276,31 @@ def _pixels(patches: Patches, image: Tensor, relevance: Tensor) -> Tensor:
     return found
 
 
-def partial_lrp(explained: Explained, readout: Sequence[int]) -> Tensor:
-    """Positive parts of the readout's rows of the last R_A, averaged over heads and readout [n]."""
-    return torch.stack([explained.maps[-1][:, token].clamp(min=0).mean(0) for token in readout]).mean(0)
+def partial_lrp(explained: Explained, readout: Sequence[int] | Tensor) -> Tensor:
+    """Positive parts of the readout's rows of the last R_A [n]: mean over heads and, by weights, over readout."""
+    return _row(explained.maps[-1].clamp(min=0).mean(0), readout)
+
+
+def _row(matrix: Tensor, readout: Sequence[int] | Tensor) -> Tensor:
+    """The mean of the readout's rows of [n, n], weighted by [n] if it has weights."""
+    if isinstance(readout, Tensor):
+        return readout @ matrix
+    return torch.stack([matrix[token] for token in readout]).mean(0)
 
 
 def transformer_attribution(
-    explained: Explained, gradients: Sequence[Tensor], readout: Sequence[int], start: int = 1
-) -> Tensor:
-    """The readout's rows [n] of the product of C_b = I + mean_h relu(dA * R_A), dA [H, n, n] of each block."""
-    matrix = torch.eye(gradients[0].shape[-1], dtype=gradients[0].dtype)
+    explained: Explained, gradients: Sequence[Tensor], readout: Sequence[int] | Tensor, start: int = 1,
+    patches: Sequence[int] = (),
+) -> Tensor:  # fmt: skip
+    """The readout's rows [n] of the product of C_b = I + mean_h relu(dA * R_A), dA [H, n, n] of each block.
+
+    Of several tokens read, by weights, ``patches`` show nothing of the product of all I.
+    """
+    eye = matrix = torch.eye(gradients[0].shape[-1], dtype=gradients[0].dtype)
     for of_map, gradient in list(zip(explained.maps, gradients, strict=True))[start:]:
         weighted = torch.stack([torch.relu(r * g) for r, g in zip(of_map, gradient, strict=True)])
         matrix = matrix + weighted.mean(0) @ matrix
-    return torch.stack([matrix[token] for token in readout]).mean(0)
+    found, own = _row(matrix, readout), _row(eye, readout)
+    if isinstance(readout, Tensor) and (readout > 0).sum() > 1:
+        found[list(patches)] = found[list(patches)] - own[list(patches)]
+    return found

@@ -228,8 +228,14 @@ class TokenContribution:
         ids = ids.to(input_device(self.model))
         extra = None if mask is None or causal else {"attention_mask": mask.to(ids.device)}
         with half_precision_explained(self.model):
-            view = self._views(ids, extra)
+            view = self._views.resolved(ids, extra)
             numbers, several = layer_numbers(layer, self.model, view.blocks)
+            view = self._views.probed(view, ids, extra)
+            if view.findings and view.findings.adds_tokens:
+                raise UnsupportedModelError(
+                    f"{view.name} makes more tokens than there are ids, which cannot be laid over the text: explain "
+                    "its latent tokens by LatentTokenAttribution, whose rows are over the tokens that the model sees"
+                )
             if causal:
                 self._check_causal(view, ids)
             question = LatentQuestion(

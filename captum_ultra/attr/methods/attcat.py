@@ -39,7 +39,7 @@ class AttCAT(TokenAttribution):
         return [Need(Attended(), 0, tuple(range(layer + 1)))]
 
     def rows(self, asked: Asked) -> Tensor:
-        explained, run = asked.explained(), asked.run()
+        explained, run = asked.explained(begins=False), asked.run()
         seen = seen_tokens(asked.runs, run).to(torch.float64)
         queries, flow = seen / seen.sum(1, keepdim=True), Flow(rollout, residual=False)
         alone = replace(explained, chosen=explained.chosen[:, :1] * 0, start=queries, progress=False)
@@ -52,4 +52,4 @@ class AttCAT(TokenAttribution):
             parts = zip(found, streams, received, strict=True)
             return torch.stack([(gradient * h.detach()).sum(-1) * weight for gradient, h, weight in parts]).sum(0)
 
-        return run.trace.ledger.unscale(in_chunks(explained, pull))
+        return in_chunks(explained, pull, linear=True)

@@ -108,7 +108,7 @@ class ConservativeLRP(TokenAttribution):
                 return gradient.norm(dim=-1) * tokens.norm(dim=-1)
             return (gradient * tokens).sum(-1)
 
-        rows = explained.trace.ledger.unscale(in_chunks(explained, pull))
+        rows = in_chunks(explained, pull, linear=True)
         if not rows.isfinite().all():
             raise ValueError("the relevance contains NaN or infinity: check the input, the weights, and the precision")
         return read_rows(rows, reading)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from captum_ultra.attr.asked import Asked, StartLayer
 from captum_ultra.attr.attribution import TokenAttribution
-from captum_ultra.relevance import Flow, gradient_weighted, pull_back
+from captum_ultra.attr.pooled import pull_back_attended
+from captum_ultra.relevance import Flow, gradient_weighted
 
 __all__ = ["GenericAttention"]
 
@@ -33,4 +34,5 @@ class GenericAttention(TokenAttribution):
     choices = StartLayer
 
     def rows(self, asked: Asked) -> Tensor:
-        return pull_back(asked.explained(), Flow(gradient_weighted), to=self.first(asked.layer, asked.choices))
+        first = self.first(asked.layer, asked.choices)
+        return pull_back_attended(asked, asked.explained(), Flow(gradient_weighted), first)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_ultra.attr.asked import Asked, start_of
 from captum_ultra.attr.attribution import TokenAttribution
+from captum_ultra.attr.pooled import patches_read, pull_back_attended
 from captum_ultra.attr.propagated import propagated
 from captum_ultra.attr.runs import Attended, Need, Propagated
-from captum_ultra.relevance import Flow, gradient_weighted, pull_back
+from captum_ultra.relevance import Flow, gradient_weighted
 
 __all__ = ["TransformerAttribution"]
 
@@ -32,7 +32,8 @@ class TransformerAttribution(TokenAttribution):
     ``class_score`` is, the gradient from what it names.
 
     Arguments as in :class:`captum_ultra.attr.attribution.TokenAttribution`, and ``start_layer``: the first block of the
-    product; 1 when None, as the authors evaluate (0 if there is one block). Targets are explained one after another.
+    product; when None 1, as the authors evaluate (0 if there is one block), and 0 for a class that is read at several
+    patches, which was never evaluated. Targets are explained one after another.
 
     Source:
         Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization (CVPR 2021), section 3.3.
@@ -51,15 +52,12 @@ class TransformerAttribution(TokenAttribution):
 
     def needs(self, layer: int, choices: Any) -> list[Need]:
         first = self.first(layer, choices)
-        return [Need(kind, first, (first, layer)) for kind in (Attended(), Propagated())]
+        lowest = 0 if choices.start_layer is None else first
+        return [Need(kind, lowest, tuple({lowest, first, layer})) for kind in (Attended(), Propagated())]
 
     def rows(self, asked: Asked) -> Tensor:
         explained, first = asked.explained(), self.first(asked.layer, asked.choices)
+        if asked.choices.start_layer is None and patches_read(asked, explained) is not None:
+            first = 0
         _, maps = propagated(asked, Propagated(), first)
-        found = [
-            pull_back(
-                replace(explained, chosen=explained.chosen[:, [target]]), Flow(gradient_weighted, cells=cells), first
-            )
-            for target, cells in enumerate(maps)
-        ]
-        return torch.cat(found, 1)
+        return pull_back_attended(asked, explained, [Flow(gradient_weighted, cells=cells) for cells in maps], first)

@@ -55,7 +55,7 @@ class _Carry(torch.autograd.Function):
         # Not the output: models may go on to change it in place.
         ctx.save_for_backward(*inputs)
         ctx.rule = rule
-        return compute(*inputs)
+        return _whole(compute(*inputs))
 
     @staticmethod
     @once_differentiable
@@ -71,9 +71,14 @@ class _PassThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, compute: Any, x: Tensor) -> Tensor:
         ctx.shape = x.shape
-        return compute(x)
+        return _whole(compute(x))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> Any:
         return None, relevance.sum_to_size(ctx.shape)
+
+
+def _whole(result: Tensor) -> Tensor:
+    """No view, which the model could not change in place."""
+    return result.clone() if result._is_view() else result

@@ -173,7 +173,7 @@ class OperationGraph(TorchFunctionMode):
             if signal.grad_fn is not None and signal.grad_fn not in self._known:
                 op.refuse(
                     f"was given the result of {signal.grad_fn.name()}, an operation that torch does not announce "
-                    "(a custom autograd function, a compiled or scripted part, activation checkpointing)"
+                    "(a custom autograd function, a full backward hook, a scripted part, activation checkpointing)"
                 )
 
 

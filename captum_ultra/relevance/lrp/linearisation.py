@@ -25,15 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, is_over_keys
+from captum_ultra.relevance.calls import SOFTMAX, WITHOUT_HEADS, AttentionCall, is_over_keys
 from captum_ultra.relevance.lrp import shares, table
 from captum_ultra.relevance.lrp.factored import constant_attention, factored, halved_attention, two_factored
 from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
+from captum_ultra.relevance.nested import first_tensor
 from captum_ultra.relevance.threads import in_this_thread
-from captum_ultra.relevance.walk import first_tensor
 
 __all__ = ["LinearRules", "Linearisation"]
 
@@ -149,14 +149,16 @@ class Linearisation(OperationGraph):
         return guarded(op, "is covered by no rule of linear maps (gates='gradient' takes its ordinary gradient)")
 
     def _attention(self, op: Operation) -> Tensor:
-        call = AttentionCall.of(*op.args, **op.kwargs)
+        call, shape = AttentionCall.of(*op.args, **op.kwargs).by_head(self.batch)
         if call.dropout > 0:
             op.refuse("is random in evaluation mode: set the dropout to 0")
+        if call.query.dim() != 4:
+            op.refuse(WITHOUT_HEADS)
         if self.rules.attention == "constant":
-            return constant_attention(call)
+            return constant_attention(call).reshape(shape)
         if call.mask is not None and is_signal(call.mask):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
-        return halved_attention(call)
+        return halved_attention(call).reshape(shape)
 
     def _softmax(self, op: Operation) -> Tensor:
         result: Tensor = op.run()

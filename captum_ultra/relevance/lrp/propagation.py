@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.calls import SOFTMAX, AttentionCall
+from captum_ultra.relevance.calls import SOFTMAX, WITHOUT_HEADS, AttentionCall
 from captum_ultra.relevance.lrp import shares, table
 from captum_ultra.relevance.lrp.attention import attention_shares, output_shares
 from captum_ultra.relevance.lrp.carry import carry
@@ -140,11 +140,13 @@ class Propagation(OperationGraph):
         return shares.product(op, self._published, keep)
 
     def _attention(self, op: Operation) -> Tensor:
-        call = AttentionCall.of(*op.args, **op.kwargs)
+        call, shape = AttentionCall.of(*op.args, **op.kwargs).by_head(self.batch)
         if call.dropout > 0:
             op.refuse("is random in evaluation mode: set the dropout to 0")
-        if call.query.dim() != 4 or not (is_signal(call.key) and is_signal(call.value)):
-            op.refuse("is covered for queries [batch, heads, tokens, d] whose keys and values are signals")
+        if call.query.dim() != 4:
+            op.refuse(WITHOUT_HEADS)
+        if not (is_signal(call.key) and is_signal(call.value)):
+            op.refuse("is covered where its keys and values are signals")
         if call.mask is not None and is_signal(call.mask):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
         block, learned_query = self.block, not is_signal(call.query)
@@ -166,7 +168,7 @@ class Propagation(OperationGraph):
 
         # A tensor may be queries, keys and values at once: each of them has its own relevance.
         of = (call.query, call.key, call.value)[-2 if learned_query else -3 :]
-        return carry(attend, found, *(each.view_as(each) for each in of))
+        return carry(attend, found, *(each.view_as(each) for each in of)).reshape(shape)
 
     def _sample_axis(self, op: Operation, shape: torch.Size) -> int | None:
         """The axis of the samples in a sum; None where there is one sample."""
