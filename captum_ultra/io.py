@@ -1,19 +1,22 @@
-"""Files that are there as a whole or not at all; results in one file, tensors and everything else beside them."""
+"""Files that are there as a whole or not at all, results in one file, and pictures as they are looked at."""
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    pass
+import numpy as np
 
-__all__ = ["load_tensors", "save_tensors", "written_whole"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["load_tensors", "open_image", "read_image", "rgb", "save_tensors", "written_whole"]
 
 _KEY, _FORMAT = "captum_ultra", 1
 
@@ -88,3 +91,112 @@ def load_tensors(kind: str, path: Path) -> dict[str, Any]:
         holds = f"a result of kind {found['kind']!r}, format {found['format']}" if found else "no saved result"
         raise ValueError(f"{path} holds {holds}; kind {kind!r}, format {_FORMAT} was expected")
     return {**found["values"], **tensors}
+
+
+def read_image(path: Path, *, upright: bool = True) -> Image:
+    """Read a picture from a file, as :func:`rgb` makes it.
+
+    Args:
+        path: the file.
+        upright: see :func:`rgb`.
+
+    Raises:
+        ValueError: there is no such file, or it is no picture; names it.
+    """
+    try:
+        image = open_image(path)
+    except FileNotFoundError:
+        raise ValueError(f"there is no picture {str(path)!r}.") from None
+    try:
+        return rgb(image, upright=upright)
+    except ValueError as error:
+        raise ValueError(f"{path} is no picture that can be shown: {error}") from error
+
+
+def open_image(path: Path, *, whole: bool = True) -> Image:
+    """An image file as it is stored, decoded (or only its header read).
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged or too large; names it.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # Of a path PIL maps uncompressed TIFFs into memory, and then scrambles those that are to be turned.
+        with path.open("rb") as file, Image.open(file) as image:
+            if whole:
+                image.load()
+            return image
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} has too many pixels to be read safely; make it smaller. PIL: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is damaged, or no image: it begins like none that PIL knows") from error
+    except Exception as error:  # by format and kind of damage PIL raises whatever the code raises that reads it
+        raise ValueError(f"{path} is damaged, or no image: {error or type(error).__name__}") from error
+
+
+def rgb(image: Image, *, upright: bool = True) -> Image:
+    """A picture as it is looked at: 8 bits of red, green and blue, upright, transparent parts over white.
+
+    16 bits become 8 by their upper half, as PIL reads colours of 16 bits.
+
+    Args:
+        image: of any mode.
+        upright: turn it as EXIF says, and leave nothing that says so; False for the pixels as they are stored, on
+            which the labels of data sets lie.
+
+    Raises:
+        ValueError: for numbers whose range is unknown, and modes that PIL cannot convert.
+
+    Example:
+        >>> from PIL import Image
+        >>> rgb(Image.new("LA", (2, 2), (0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    from PIL import Image as pil
+
+    if upright:
+        image = _upright(image)
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)
+    seen = image.convert("RGB")
+    seen.info.clear()
+    return seen
+
+
+def _upright(image: Image) -> Image:
+    from PIL.ExifTags import Base
+    from PIL.Image import Transpose
+
+    image.load()  # TIFFs are turned by this
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+    }  # fmt: skip
+    try:
+        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+    except (SyntaxError, struct.error, LookupError, OSError, TypeError, ValueError):  # EXIF is often damaged
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image) -> Image:
+    """Grey values of 16 bits, which PIL also keeps in 32, by their upper half."""
+    from PIL import Image as pil
+
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError(
+            f"its values go from {values.min()} to {values.max()}, and no picture says what is white; save it with 8 "
+            "or 16 bits a channel"
+        )
+    grey = pil.fromarray((values >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(pil.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey

@@ -147,12 +147,12 @@ def test_bad_input_is_one_line(
 
 def test_pictures_that_are_none(tmp_path: Path) -> None:
     assert_one_line(run("explain", tmp_path / "none.png", "--token", "1,1"), "none.png", "no picture")
-    assert_one_line(run("explain", tmp_path, "--token", "1,1"), "cannot be read")
+    assert_one_line(run("explain", tmp_path, "--token", "1,1"), "no image")
     (tmp_path / "text.png").write_text("not a picture")
-    assert_one_line(run("explain", tmp_path / "text.png", "--token", "1,1"), "cannot be read")
+    assert_one_line(run("explain", tmp_path / "text.png", "--token", "1,1"), "no image")
     Image.new("RGB", (64, 64)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
-    assert_one_line(run("explain", tmp_path / "cut.png", "--token", "1,1"), "cannot be read")
+    assert_one_line(run("explain", tmp_path / "cut.png", "--token", "1,1"), "no image")
 
 
 def test_output_that_cannot_be_written(picture: Path, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_contribute_lists_tokens_on_request(language_model: str, story: Path, tm
         (["--score", "beauty"], ["beauty", "sum", "energy"]),
         (["--method", "beauty"], ["'beauty'", "ultra", "rollout"]),
         (["--top", "0"], ["--top"]),
-        (["--model", "scenes-vit"], ["'scenes-vit' has no tokenizer"]),
+        (["--model", "scenes-vit"], ["'scenes-vit' has no tokenizer", "facts-llama"]),
         (["--model", "facts_lama"], ["unknown model 'facts_lama'"]),
     ],
 )

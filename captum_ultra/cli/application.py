@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["LatentScore", "Method", "Score", "app"]
+__all__ = ["INCOMPLETE", "LatentScore", "Method", "Score", "app"]
 
 _BAD_INPUT = 2
+INCOMPLETE = 1
+"""The exit code when some pictures were passed over."""
 # What click raises for a wrong option; typer carries click inside itself or beside, by version.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -48,11 +50,12 @@ class OneLineErrors(TyperGroup):
 
 
 def _is_bad_input(error: Exception) -> bool:
-    from captum_ultra.errors import MissingExtraError
+    from captum_ultra.errors import MissingExtraError, UnsupportedModelError
     from captum_ultra.models.loader import ModelNotAvailableError
 
-    mistakes = _UsageError | ValueError | TypeError | OSError | ModelNotAvailableError | MissingExtraError
-    return isinstance(error, mistakes)
+    # No other TypeError: options have their types before a command runs, so that it would be a mistake of the program.
+    mistakes = _UsageError | ValueError | UnsupportedModelError | OSError | ModelNotAvailableError | MissingExtraError
+    return isinstance(error, mistakes) and not isinstance(error, BrokenPipeError)  # the reader has seen enough
 
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from captum_ultra.cli.application import LatentScore, app
+from captum_ultra.cli.output import check_place
 
 
 class Position(str, Enum):
@@ -48,6 +49,7 @@ def contribute(
 
     # Whatever can be wrong without the model is found before the model is loaded.
     check_output(output)
+    check_place(output)
     text = read_text(context)
     check_text(summary, "summary")
     scalar = DEFAULT_SCORE if score is None else score.value

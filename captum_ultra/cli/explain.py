@@ -1,23 +1,32 @@
-"""``captum-ultra explain``: one token of a picture."""
+"""``captum-ultra explain``: one token of a picture, or prompts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from captum_ultra.cli.application import LatentScore, Method, app
+from captum_ultra.cli.loading import Prompts, RandomWeights, load
+from captum_ultra.cli.output import check_place
+
+if TYPE_CHECKING:
+    from captum_ultra.insights.explain import Explanation
+    from captum_ultra.insights.prompts import PromptMaps
 
 
 @app.command()
 def explain(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     token: Annotated[
-        str, typer.Option(help="The token: ROW,COL of a patch, or an index (0 is CLS where there is one).")
-    ],
+        str | None, typer.Option(help="The token: ROW,COL of a patch, or an index (0 is CLS where there is one).")
+    ] = None,
+    prompt: Prompts = None,
     model: Annotated[str, typer.Option(help="A model's name; `captum-ultra models` shows which.")] = "scenes-vit",
-    layer: Annotated[int, typer.Option(help="Blocks passed; negative from the end.")] = -1,
+    layer: Annotated[
+        int | None, typer.Option(help="Blocks passed; negative from the end; the last if not given.")
+    ] = None,
     method: Method = "ultra",
     score: LatentScore = None,
     blocks: Annotated[
@@ -26,37 +35,55 @@ def explain(
     interpolation: Annotated[
         str, typer.Option(help="How the map is enlarged: bilinear, bicubic or nearest.")
     ] = "bilinear",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Build the model untrained; nothing is downloaded.")
-    ] = False,
+    random_weights: RandomWeights = False,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A figure (.png, .pdf, .svg, ...) or .npz for the numbers.")
     ] = Path("out.png"),
 ) -> None:
-    """Explain one token of a picture and write a figure, or the map itself."""
+    """Explain one token of a picture, or what speaks for a text; write a figure, or the maps themselves."""
+    from captum_ultra.adapters.text_head import check_prompts
     from captum_ultra.attr.attribution import DEFAULT_SCORE
     from captum_ultra.attr.methods.titles import method_title
-    from captum_ultra.insights.explain import explain_image, read_image
+    from captum_ultra.insights.explain import explain_image
     from captum_ultra.insights.figures import check_suffix, save_figure
-    from captum_ultra.models.loader import load_model
+    from captum_ultra.insights.prompts import check_prompt_method, explain_prompts
+    from captum_ultra.io import read_image
 
     # Whatever can be wrong without the model is found before the model is loaded.
-    wanted, scalar = _parse_token(token), DEFAULT_SCORE if score is None else score.value
+    wanted = None if token is None else _parse_token(token)
+    scalar = DEFAULT_SCORE if score is None else score.value
     explained = method_title(method, scalar)
+    if (wanted is None) == (not prompt):
+        raise ValueError("give either --token ROW,COL, or --prompt TEXT with a model of images and texts")
+    if prompt:
+        check_prompts(prompt)
+        check_prompt_method(method)
+        if layer is not None or score is not None:
+            raise ValueError("--layer and --score are of a token; a prompt is explained at the end: leave them away")
+    check_place(output)
     numbers = output.suffix.lower() == ".npz"
     if not numbers:
         check_suffix(output)
     picture = read_image(image)
 
-    loaded = load_model(model, pretrained=not random_weights)
-    found = explain_image(
-        loaded, picture, wanted, layer, method=method, score=scalar, blocks=blocks, interpolation=interpolation
-    )
+    loaded = load(model, random_weights)
+    found: Explanation | PromptMaps
+    if wanted is None:
+        found = explain_prompts(
+            loaded, picture, prompt or (), method=method, blocks=blocks, interpolation=interpolation
+        )
+        what = f"{', '.join(map(repr, found.prompts))} in {image.name}, {loaded.name}"
+    else:
+        found = explain_image(
+            loaded, picture, wanted, -1 if layer is None else layer, method=method, score=scalar, blocks=blocks,
+            interpolation=interpolation,
+        )  # fmt: skip
+        what = f"token {wanted} of {image.name}, {loaded.name}, layer {found.layer}, {explained}"
     if numbers:
         found.save_npz(output)
     else:
         save_figure(found.figure(), output)
-    typer.echo(f"token {wanted} of {image.name}, {model}, layer {layer}, {explained}: {output}")
+    typer.echo(f"{what}: {output}")
 
 
 def _parse_token(text: str) -> int | tuple[int, int]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from captum_ultra.cli.application import Score, app
+from captum_ultra.cli.loading import RandomWeights, load
+from captum_ultra.cli.output import check_place
 
 
 @app.command()
@@ -36,9 +38,7 @@ def insights(
     blocks: Annotated[
         str | None, typer.Option(help="Name of the list of blocks, e.g. encoder.layers, if it is not found.")
     ] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Build the model untrained; nothing is downloaded.")
-    ] = False,
+    random_weights: RandomWeights = False,
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page (.html).")] = Path("out.html"),
 ) -> None:
@@ -47,17 +47,20 @@ def insights(
 
     # Whatever can be wrong without the model is found before the model is loaded.
     check_page(output)
+    check_place(output)
     numbers = _numbers(layers)
     methods = _methods(method or ["ultra"], [each.value for each in score or list(Score)])
     if compare and len(methods) < 2:
-        raise ValueError("--compare needs two methods or scores; leave --score out, or give one of both twice")
+        raise ValueError(
+            "--compare needs two methods or scores of ULTra; give --method again with another name, such as "
+            "--method ultra --method residual"
+        )
     given, kind = _read(inputs)
     names = list(dict.fromkeys(model or ["scenes-vit" if kind == "image" else "facts-llama"]))
 
     from captum_ultra.insights import explore
-    from captum_ultra.models.loader import load_model
 
-    models = {name: load_model(name, pretrained=not random_weights) for name in names}
+    models = {loaded.name: loaded for loaded in (load(name, random_weights) for name in names)}
     for name, loaded in models.items():
         if kind not in loaded.kind:
             raise ValueError(f"{name!r} reads {loaded.kind}, and {inputs[0].name} is of the kind {kind}")
@@ -66,7 +69,7 @@ def insights(
         segmentation=segmentation, separator=separator.replace("\\n", "\n"), blocks=blocks,
         title=title or inputs[0].name, show_progress=True,
     ).save(output)  # fmt: skip
-    typer.echo(f"{', '.join(path.name for path in inputs)}, {', '.join(names)}: {output}")
+    typer.echo(f"{', '.join(path.name for path in inputs)}, {', '.join(models)}: {output}")
 
 
 def _methods(names: list[str], scores: list[str]) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _read(paths: list[Path]) -> tuple[Any, str]:
     from PIL import Image
 
     from captum_ultra.insights.contribute import read_text
-    from captum_ultra.insights.explain import read_image
+    from captum_ultra.io import read_image
 
     pictures = [path for path in paths if path.suffix.lower() in Image.registered_extensions()]
     if pictures and len(paths) > 1:

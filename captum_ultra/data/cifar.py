@@ -1,66 +1,37 @@
-"""CIFAR-10 and CIFAR-100."""
+"""CIFAR-10 and CIFAR-100, as torchvision reads them."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_ultra.data.class_samples import ClassificationDataset, ClassSample
-from captum_ultra.data.safe_pickle import read_plain_pickle
 from captum_ultra.data.transforms import image_tensor
+from captum_ultra.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["Cifar10", "Cifar100"]
 
-_SIDE = 32
-_VALUES = 3 * _SIDE * _SIDE  # of one image
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where an archive keeps what."""
-
-    folder: str
-    archive: str
-    meta: str
-    names: bytes
-    labels: bytes
-    classes: int
-    batches: dict[str, tuple[str, ...]]
-
 
 class _Cifar(ClassificationDataset):
-    """Images of 32 x 32 pixels from the batches of one archive, all in memory."""
+    """Images of 32 x 32 pixels of one archive, all in memory."""
 
-    layout: _Layout
+    reader: str  # in torchvision.datasets
 
     def __init__(
         self, root: str | Path, split: str = "test", transform: Callable[[Image], Tensor] | None = None
     ) -> None:
-        layout = self.layout
-        if split not in layout.batches:
-            raise ValueError(f"split is {split!r}; {layout.folder} has {', '.join(map(repr, layout.batches))}")
-        folder = Path(root) / layout.folder
-        folder = folder if folder.is_dir() else Path(root)
-        paths = [folder / name for name in (layout.meta, *layout.batches[split])]
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path} is missing; give the folder where {layout.archive} was unpacked as root: it holds the "
-                    f"folder {layout.folder}"
-                )
-        self.classes = _class_names(paths[0], layout)
-        batches = [_batch(path, layout) for path in paths[1:]]
-        self.pixels = np.concatenate([pixels for pixels, _ in batches])
-        self.labels = tuple(label for _, labels in batches for label in labels)
+        if split not in ("test", "train"):
+            raise ValueError(f"split is {split!r}; {type(self).__name__} has 'test', 'train'")
+        data = _read(self.reader, Path(root), split == "train")
+        self.pixels, self.classes, self.labels = data.data, tuple(data.classes), tuple(data.targets)
         self.names = tuple(f"{split}-{index}" for index in range(len(self.labels)))
         self.transform = transform or image_tensor
 
@@ -68,10 +39,7 @@ class _Cifar(ClassificationDataset):
         from PIL import Image as pil
 
         self.check_index(index)
-        # Stored plane after plane: red, green, blue.
-        pixels = self.pixels[index].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)
-        image = self.transform(pil.fromarray(np.ascontiguousarray(pixels)))
-        return ClassSample(image, self.labels[index], self.names[index])
+        return ClassSample(self.transform(pil.fromarray(self.pixels[index])), self.labels[index], self.names[index])
 
 
 class Cifar10(_Cifar):
@@ -83,8 +51,8 @@ class Cifar10(_Cifar):
         cifar-10-batches-py/test_batch
         cifar-10-batches-py/data_batch_1
 
-    The files are pickles. Only plain data and arrays are taken from them; a pickle that asks for anything else is
-    refused before it runs.
+    The files are pickles, and a pickle is a program: torchvision's reader takes only those whose checksums are the
+    archive's, which are compared before one of them is run. So all files of the archive must be there.
 
     Args:
         root: the folder that holds ``cifar-10-batches-py``, or that folder.
@@ -97,17 +65,15 @@ class Cifar10(_Cifar):
         labels: the class of every image.
 
     Raises:
-        ValueError: for an unknown split, or a file that is damaged; names it.
+        ValueError: for an unknown split, or a file that is damaged or another; names it.
         FileNotFoundError: for a file that is missing.
+        MissingExtraError: if torchvision is not installed.
 
     Source:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009), section 3.1.
     """
 
-    layout = _Layout(
-        "cifar-10-batches-py", "cifar-10-python.tar.gz", "batches.meta", b"label_names", b"labels", 10,
-        {"test": ("test_batch",), "train": tuple(f"data_batch_{number}" for number in range(1, 6))},
-    )  # fmt: skip
+    reader = "CIFAR10"
 
 
 class Cifar100(_Cifar):
@@ -127,41 +93,38 @@ class Cifar100(_Cifar):
         labels: the class of every image.
 
     Raises:
-        ValueError: for an unknown split, or a file that is damaged; names it.
+        ValueError: for an unknown split, or a file that is damaged or another; names it.
         FileNotFoundError: for a file that is missing.
+        MissingExtraError: if torchvision is not installed.
 
     Source:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009), section 3.1.
     """
 
-    layout = _Layout(
-        "cifar-100-python", "cifar-100-python.tar.gz", "meta", b"fine_label_names", b"fine_labels", 100,
-        {"test": ("test",), "train": ("train",)},
-    )  # fmt: skip
+    reader = "CIFAR100"
 
 
-def _class_names(path: Path, layout: _Layout) -> tuple[str, ...]:
-    found = _entry(path, layout.names)
-    if not (isinstance(found, list) and len(found) == layout.classes and all(isinstance(n, bytes) for n in found)):
-        raise ValueError(f"{path} does not name {layout.classes} classes; unpack {layout.archive} again")
-    return tuple(name.decode() for name in found)
+def _read(name: str, root: Path, train: bool) -> Any:
+    """torchvision's data set, with what is wrong with its files by name."""
+    if find_spec("torchvision") is None:
+        raise MissingExtraError("torchvision is not installed; pip install 'captum_ultra[timm]' brings it.")
+    from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
 
-
-def _batch(path: Path, layout: _Layout) -> tuple[NDArray[np.uint8], list[int]]:
-    """Pixels uint8 [N, 3072] and the class of every row."""
-    pixels, labels = _entry(path, b"data"), _entry(path, layout.labels)
-    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (_VALUES,)):
-        raise ValueError(f"{path} holds no images of {_VALUES} bytes each; unpack {layout.archive} again")
-    if not (isinstance(labels, list) and len(labels) == len(pixels)):
-        raise ValueError(f"{path} does not hold one label for each of its {len(pixels)} images")
-    wrong = [label for label in labels if not (isinstance(label, int) and 0 <= label < layout.classes)]
-    if wrong:
-        raise ValueError(f"{path} holds the label {wrong[0]!r}; {layout.folder} has 0 to {layout.classes - 1}")
-    return pixels, labels
-
-
-def _entry(path: Path, key: bytes) -> Any:
-    found = read_plain_pickle(path)
-    if not isinstance(found, dict) or key not in found:
-        raise ValueError(f"{path} holds no entry {key.decode()!r}: it is damaged, or of another data set")
-    return found[key]
+    ensure_torchvision_imports()
+    reader = getattr(importlib.import_module("torchvision.datasets"), name)
+    integrity = importlib.import_module("torchvision.datasets.utils").check_integrity
+    if root.resolve().name == reader.base_folder:
+        root = root.resolve().parent
+    for file, checksum in ((reader.meta["filename"], reader.meta["md5"]), *reader.test_list, *reader.train_list):
+        path = root / reader.base_folder / file
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing; give the folder where {reader.filename} was unpacked as root: it holds the folder "
+                f"{reader.base_folder}"
+            )
+        if not integrity(path, checksum):
+            raise ValueError(
+                f"{path} is not the file of {reader.filename}: its checksum differs, so it is damaged or another, and "
+                "is not opened; unpack the archive again"
+            )
+    return reader(root, train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captum_ultra.data.label_files import LabelFiles, Pair, label_table, require_folder
+from captum_ultra.data.label_files import LabelFiles, Pair, label_table, require_folder, visible
 from captum_ultra.data.samples import IGNORE
 from captum_ultra.data.transforms import Transform
 
@@ -49,7 +49,7 @@ class CityscapesSegmentation(LabelFiles):
         folders = [require_folder(Path(root) / kind / split, "unpack leftImg8bit_trainvaltest.zip and "
                                   "gtFine_trainvaltest.zip there") for kind in ("leftImg8bit", "gtFine")]  # fmt: skip
         images, labels = (
-            {path.relative_to(folder).as_posix().removesuffix(suffix): path for path in folder.glob(f"*/*{suffix}")}
+            {path.relative_to(folder).as_posix().removesuffix(suffix): path for path in visible(folder, f"*/*{suffix}")}
             for folder, suffix in zip(folders, (_IMAGE, _LABELS), strict=True)
         )
         stems = sorted(images | labels)

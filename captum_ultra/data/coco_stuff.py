@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from captum_ultra.data.coco_hierarchy import COARSE_CLASSES, FINE_CLASSES, FINE_TO_COARSE
-from captum_ultra.data.label_files import LabelFiles, Pair, label_table, read_list, require_folder
+from captum_ultra.data.label_files import LabelFiles, Pair, label_table, read_list, require_folder, visible
 from captum_ultra.data.samples import IGNORE
 from captum_ultra.data.transforms import Transform
 
@@ -54,7 +54,7 @@ class CocoStuffSegmentation(LabelFiles):
         labels = require_folder(root / "annotations" / folder, "unpack stuffthingmaps_trainval2017.zip in annotations")
         images = require_folder(root / "images" / folder, f"unpack {folder}.zip in images")
         if curated is None:
-            names = sorted(path.stem for path in labels.glob("*.png"))
+            names = [path.stem for path in visible(labels, "*.png")]
             if not names:
                 raise FileNotFoundError(f"{labels} holds no *.png; unpack stuffthingmaps_trainval2017.zip there")
         else:

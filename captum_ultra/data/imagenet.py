@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from captum_ultra.data.class_samples import ClassificationDataset, ClassSample
-from captum_ultra.data.label_files import open_image, require_folder
+from captum_ultra.data.label_files import require_folder, visible
 from captum_ultra.data.transforms import image_tensor
+from captum_ultra.io import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +22,7 @@ _SUFFIXES = {".jpeg", ".jpg", ".png"}
 
 
 class ClassFolders(ClassificationDataset):
-    """Images in one folder a class, numbered in the order of the folders' names.
+    """Images in one folder a class, numbered in the order of the folders' names; what is hidden is passed over.
 
     For ImageNet the folders are WordNet ids, whose order is that of the usual 1,000 class numbers::
 
@@ -50,12 +51,10 @@ class ClassFolders(ClassificationDataset):
     ) -> None:
         folder = Path(root) / split if split is not None else Path(root)
         require_folder(folder, "expected class folders such as n01440764 in it")
-        self.classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-        self.files = tuple(
-            path for name in self.classes for path in sorted((folder / name).iterdir()) if _is_image(path)
-        )
+        self.classes = tuple(path.name for path in visible(folder) if path.is_dir())
+        self.files = tuple(path for name in self.classes for path in visible(folder / name) if _is_image(path))
         if not self.files:
-            flat = sum(map(_is_image, folder.iterdir()))
+            flat = sum(map(_is_image, visible(folder)))
             found = f"{flat} images without class folders" if flat else "no images"
             raise FileNotFoundError(
                 f"{folder} holds {found}; sort the images into one folder a class, named by WordNet id (n01440764, ...)"
@@ -73,7 +72,7 @@ class ClassFolders(ClassificationDataset):
         self.check_index(index)
         path = self.files[index]
         label = self.classes.index(path.parent.name)
-        return ClassSample(self.transform(open_image(path).convert("RGB")), label, self.names[index])
+        return ClassSample(self.transform(read_image(path)), label, self.names[index])
 
 
 def _is_image(path: Path) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from captum_ultra.data.class_samples import LocalisationDataset, LocalisationSample
 from captum_ultra.data.transforms import Transform, image_tensor
 from captum_ultra.errors import MissingExtraError
+from captum_ultra.io import rgb
 
 __all__ = ["IMAGENET_SEG_FILE", "ImageNetSegmentation"]
 
@@ -75,7 +76,7 @@ class ImageNetSegmentation(LocalisationDataset):
                 f"0 and 1 in {pixels.shape[-2:]}"
             )
         # The transpose undoes MATLAB's order of axes.
-        image = Image.fromarray(np.ascontiguousarray(pixels.T)).convert("RGB")
+        image = rgb(Image.fromarray(np.ascontiguousarray(pixels.T)))
         labels = np.ascontiguousarray(mask.T).astype(np.uint8)
         if self.transform is not None:
             image, labels = self.transform(image, labels)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from captum_ultra.data.samples import SegmentationDataset, SegmentationSample
 from captum_ultra.data.transforms import Labels, Transform, image_tensor
+from captum_ultra.io import open_image, read_image
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-__all__ = ["LabelFiles", "Pair", "label_table", "open_image", "read_list", "require_folder"]
+__all__ = ["LabelFiles", "Pair", "label_table", "read_list", "require_folder", "visible"]
 
 _UNKNOWN = 254  # in a table: a value that the data set does not define
 
@@ -60,7 +57,7 @@ class LabelFiles(SegmentationDataset):
     def __getitem__(self, index: int) -> SegmentationSample:
         self.check_index(index)
         pair = self.pairs[index]
-        image, labels = open_image(pair.image).convert("RGB"), self._labels(pair.labels)
+        image, labels = read_image(pair.image, upright=False), self._labels(pair.labels)
         if image.size != labels.shape[::-1]:
             raise ValueError(_sizes_differ(pair, image.size, labels.shape[::-1]))
         if self.transform is not None:
@@ -108,26 +105,6 @@ def label_table(meaning: Mapping[int, int]) -> Labels:
     return table
 
 
-def open_image(path: Path, *, whole: bool = True) -> Image:
-    """An image file, decoded (or only its header read); whatever is wrong with it, the message names it.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if whole:
-                image.load()
-            return image
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, EOFError) as error:  # what PIL raises, by format and kind of damage
-        raise ValueError(f"{path} is damaged, or no image: {error}") from error
-
-
 def require_folder(path: Path, what: str) -> Path:
     """The folder, if it is one.
 
@@ -139,20 +116,38 @@ def require_folder(path: Path, what: str) -> Path:
     return path
 
 
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """What a folder holds, in order, without the hidden files and folders that notebooks and file managers leave."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+
+
 def read_list(path: Path, what: str) -> list[str]:
     """The lines of a list of sample names, without empty ones.
 
     Raises:
         FileNotFoundError: if there is no such file; says what was expected.
-        ValueError: if it is empty.
+        ValueError: if it is empty, names a sample twice, or is no text.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {what}")
-    lines = [line.strip() for line in path.read_text().splitlines()]
-    names = [line for line in lines if line]
-    if not names:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # with a byte-order mark or without
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8; save it in UTF-8") from error
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if name in lines:
+            raise ValueError(
+                f"{path} names {name!r} in the lines {lines[name]} and {number}; a sample counts once: take one of "
+                "them out"
+            )
+        if name:
+            lines[name] = number
+    if not lines:
         raise ValueError(f"{path} names no sample; {what}")
-    return names
+    return list(lines)
 
 
 def _sizes_differ(pair: Pair, image: tuple[int, int], labels: tuple[int, int]) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from captum_ultra.data.label_files import open_image, require_folder
+from captum_ultra.data.label_files import require_folder
 from captum_ultra.data.samples import IGNORE, SegmentationDataset, SegmentationSample
 from captum_ultra.data.transforms import Labels, Transform, image_tensor
+from captum_ultra.io import open_image, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,7 +92,7 @@ class PotsdamSegmentation(SegmentationDataset):
         """Image and labels at half resolution; crops come in order, so one tile is kept."""
         if self._open is None or self._open[0] != number:
             image_path, labels_path = self._tiles[number]
-            image, colours = open_image(image_path), open_image(labels_path).convert("RGB")
+            image, colours = open_image(image_path), read_image(labels_path)
             if image.size != colours.size:
                 raise ValueError(f"{image_path} is {image.size} pixels, but {labels_path} is {colours.size}")
             labels = _classes_of(np.asarray(colours)[::2, ::2], labels_path, self.unknown)

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_ultra.io import rgb
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -69,12 +71,12 @@ class ResizeCrop:
 
 
 def image_tensor(image: Image) -> Tensor:
-    """A PIL image as float32 [3, H, W] in [0, 1]; grey images get three equal channels.
+    """A PIL image as float32 [3, H, W] in [0, 1], upright, transparent parts over white (:func:`captum_ultra.io.rgb`).
 
     Example:
         >>> from PIL import Image
         >>> image_tensor(Image.new("L", (4, 2), 255)).shape
         torch.Size([3, 2, 4])
     """
-    pixels = np.array(image.convert("RGB"), dtype=np.float32) / 255
+    pixels = np.array(rgb(image), dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -45,6 +45,7 @@ STYLE: Any = {
     "axes.titlepad": 3.0,
     "axes.labelsize": FONT,
     "axes.linewidth": 0.6,
+    "text.parse_math": False,  # names of files and classes may hold a dollar
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
 }
@@ -129,12 +130,20 @@ def draw_scene(axes: Axes, picture: Array, token: Patch | None, grid: tuple[int,
     outline(axes, picture, token, grid)
 
 
-def draw_map(axes: Axes, picture: Array, values: Array, scale: ColorScale) -> None:
-    """The map in colour over the image in grey; one bitmap, so that vector formats keep it sharp."""
+def draw_map(axes: Axes, picture: Array, values: Array, scale: ColorScale, raw: Array | None = None) -> None:
+    """The map in colour over the image in grey; one bitmap, so that vector formats keep it sharp.
+
+    A map without a place that stands out says so; ``raw`` is the map before it was scaled, where that differs.
+    """
     grey = picture if picture.ndim == 2 else picture @ np.array([0.299, 0.587, 0.114])
     axes.imshow(
         _blend(_resized(values, picture.shape[:2]), grey, scale), extent=_extent(picture), interpolation="nearest"
     )
+    found = values if raw is None else raw
+    if not found.any():
+        _write(axes, 0.5, 0.5, "zero:\nno relevance", ha="center", va="center")
+    elif found.min() == found.max():
+        _write(axes, 0.5, 0.5, "the same\neverywhere", ha="center", va="center")
 
 
 def _blend(values: Array, grey: Array, scale: ColorScale) -> Array:
@@ -172,9 +181,14 @@ def outline(axes: Axes, picture: Array, token: Patch | None, grid: tuple[int, in
 
 
 def annotate(axes: Axes, note: str) -> None:
+    """A note in the corner of a panel."""
+    _write(axes, 0.97, 0.03, note, ha="right", va="bottom")
+
+
+def _write(axes: Axes, x: float, y: float, note: str, **alignment: Any) -> None:
     from matplotlib.patheffects import withStroke
 
-    text = axes.text(0.97, 0.03, note, transform=axes.transAxes, ha="right", va="bottom", color="white")
+    text = axes.text(x, y, note, transform=axes.transAxes, color="white", **alignment)
     text.set_fontsize(FONT - 1.5)
     text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
@@ -206,7 +220,8 @@ def _extent(picture: Array) -> tuple[float, float, float, float]:
 def as_picture(image: ArrayLike) -> Array:
     picture = as_array(image, "image")
     if not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
-        hint = " Move the channels to the end: image.permute(1, 2, 0)." if picture.shape[:1] == (3,) else ""
+        move = "image.permute(1, 2, 0), of an array image.transpose(1, 2, 0)"
+        hint = f" Move the channels to the end: {move}." if picture.ndim == 3 and len(picture) == 3 else ""
         raise ValueError(f"image has shape {picture.shape}; expected [H, W, 3] or [H, W].{hint}")
     if picture.min() < 0 or picture.max() > 1:
         raise ValueError(

@@ -47,10 +47,15 @@ def check_suffix(path: str | Path) -> Path:
         ...
         ValueError: cannot write 'map.gif.exe': the suffix '.exe' names no format of figures; possible are ...
     """
+    from shutil import which
+
+    from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
-    known = FigureCanvasAgg.get_supported_filetypes()
+    known = set(FigureCanvasAgg.get_supported_filetypes())
+    if not which(rcParams["pgf.texsystem"]):
+        known.discard("pgf")  # written by TeX
     if path.suffix.lstrip(".").lower() not in known:
         raise ValueError(
             f"cannot write {path.name!r}: the suffix {path.suffix!r} names no format of figures; possible are "

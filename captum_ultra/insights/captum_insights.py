@@ -134,7 +134,7 @@ def _insights_config() -> ModuleType:
                 name=error.name,
             ) from None
         raise ModuleNotFoundError(
-            f"Captum Insights needs {error.name}, which is not installed: pip install flask flask-compress",
+            f"Captum Insights needs {error.name}, which is not installed: pip install 'captum[insights]'",
             name=error.name,
         ) from error
     return config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from captum_ultra.attr.methods import find_methods, method_class
 from captum_ultra.attr.presentation import min_max
 from captum_ultra.attr.questions import choose_classes
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.insights.prompts import prompt_head
 from captum_ultra.io import written_whole
 from captum_ultra.models.class_names import class_names, class_number
 from captum_ultra.models.loader import LoadedModel
@@ -68,16 +69,21 @@ class Comparison:
     model: str = ""
 
     def class_name(self, number: int) -> str:
-        """What a class is called, without the synonyms of ImageNet's names; its number where it has no name.
+        """What a class is called; without the synonyms of ImageNet's names, where that leaves it its own.
+
+        Its number where it has no name.
 
         Example:
             >>> empty = np.zeros((0, 0))
-            >>> found = Comparison(empty, empty, empty, (), empty, empty, empty, classes=("tabby, tabby cat",))
-            >>> found.class_name(0), found.class_name(7)
-            ('tabby', 'class 7')
+            >>> names = ("tabby, tabby cat", "crane, a bird", "crane, a machine")
+            >>> found = Comparison(empty, empty, empty, (), empty, empty, empty, classes=names)
+            >>> found.class_name(0), found.class_name(1), found.class_name(7)
+            ('tabby', 'crane, a bird', 'class 7')
         """
-        known = 0 <= number < len(self.classes)
-        return self.classes[number].split(",")[0] if known else f"class {number}"
+        if not 0 <= number < len(self.classes):
+            return f"class {number}"
+        first = self.classes[number].split(",")[0]
+        return first if sum(name.split(",")[0] == first for name in self.classes) == 1 else self.classes[number]
 
     def figure(self) -> Figure:
         """The sheet: every image and its maps, with runtimes; ``save_figure`` writes it."""
@@ -232,7 +238,8 @@ def _predictions(
 
 def compare_pictures(
     loaded: LoadedModel, pictures: Sequence[tuple[str, Image]], target: str | int | None = None,
-    methods: str | Sequence[str] = "all", *, blocks: str | None = None, show_progress: bool | None = False,
+    methods: str | Sequence[str] = "all", *, prompts: Sequence[str] = (), blocks: str | None = None,
+    show_progress: bool | None = False,
 ) -> Comparison:  # fmt: skip
     """:func:`compare` on pictures of any size, which the model's own preprocessing scales and crops.
 
@@ -241,6 +248,7 @@ def compare_pictures(
         pictures: names and pictures.
         target: as in :func:`compare`.
         methods: as in :func:`compare`.
+        prompts: the classes, of a model of images and texts; see :func:`captum_ultra.text_head`.
         blocks: name of the model's list of blocks, when it is not found automatically.
         show_progress: as in :func:`compare`.
 
@@ -258,4 +266,9 @@ def compare_pictures(
     if len(sizes) > 1:
         raise ValueError(f"{loaded.name!r} sees these pictures at {len(sizes)} sizes, {sizes}: compare them one by one")
     names = [name for name, _ in pictures]
-    return compare(loaded, torch.cat(inputs), target, methods, blocks=blocks, names=names, show_progress=show_progress)
+    head = prompt_head(loaded, prompts) if prompts else None
+    if prompts:
+        loaded = replace(loaded, classes=tuple(prompts))
+    return compare(
+        loaded, torch.cat(inputs), target, methods, blocks=blocks, head=head, names=names, show_progress=show_progress
+    )

@@ -82,7 +82,8 @@ def comparison_figure(found: Comparison) -> Figure:
     rows, columns = _shape(count, 1 + methods)
     figure, axes = panels(rows, columns, _SIDE, found.pictures[0])
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width - 1, height + 0.2 * rows + 0.3)
+    figure.set_size_inches(width - 1, height + 0.2 * rows + 0.5)
+    figure.suptitle(found.model, x=0.01, ha="left", fontsize=FONT)
     signed = _signed(found.maps)
     for image in range(count):
         line = axes.flat if count == 1 else axes[image]
@@ -137,7 +138,7 @@ def token_methods_figure(
         draw_scene(line[0], picture, token, grid)
         line[0].set_ylabel(f"{name}\ntoken ({token[0]}, {token[1]})")
         for panel, each, sign, note in zip(line[1:], values, signed, texts, strict=True):
-            draw_map(panel, picture, scaled(each, sign), _SIGNED if sign else _UNSIGNED)
+            draw_map(panel, picture, scaled(each, sign), _SIGNED if sign else _UNSIGNED, raw=each)
             outline(panel, picture, token, grid)
             annotate(panel, note)
     axes[-1, 0].set_xlabel(caption, loc="left")
@@ -204,9 +205,8 @@ def _draw_method(axes: Axes, found: Comparison, image: int, method: int, signed:
         axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", fontsize=FONT - 3.5)
         axes.set_xlabel("refused")
         return
-    draw_map(
-        axes, picture.astype(np.float64), scaled(found.maps[image, method], signed), _SIGNED if signed else _UNSIGNED
-    )
+    values = found.maps[image, method]
+    draw_map(axes, picture.astype(np.float64), scaled(values, signed), _SIGNED if signed else _UNSIGNED, raw=values)
     axes.set_xlabel(_milliseconds(found.milliseconds[image, method]))
 
 

@@ -43,7 +43,8 @@ def contribution_of(
     """
     if loaded.tokenizer is None:
         raise ValueError(
-            f"{loaded.name!r} has no tokenizer, it does not read text; name a language model, such as hf:gpt2"
+            f"{loaded.name!r} has no tokenizer, it does not read text; name a language model, such as facts-llama or "
+            "hf:gpt2"
         )
     explain = TokenContribution(loaded.model, loaded.tokenizer, method=method)
     found = explain.attribute(context, summary, separator=separator, layer=layer, score=score, position=position)
@@ -58,7 +59,7 @@ def read_text(path: Path) -> str:
         ValueError: if the file cannot be read, is not UTF-8, or holds nothing but blanks.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # without the mark that some editors begin with
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: byte {error.start} cannot be read; save it in UTF-8") from error
     except OSError as error:

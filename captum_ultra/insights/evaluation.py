@@ -41,7 +41,7 @@ def points_figure(rows: Sequence[Row]) -> Figure:
     """
     units = {row.unit for row in rows}
     if len(units) != 1:
-        raise ValueError(f"rows must have one unit, got {sorted(units)}")
+        raise ValueError(f"rows must have one unit, got {sorted(units)}; panels_figure draws several")
     figure = _figure(4.2, 0.7 + 0.28 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -116,7 +116,7 @@ def curves_figure(rows: Sequence[Row], axis: str) -> Figure:
     """
     metrics = list(dict.fromkeys(row.metric for row in rows if row.at is not None))
     if not metrics:
-        raise ValueError("no row has a place on the axis: draw points instead")
+        raise ValueError("no row has a place on the axis; panels_figure draws rows without")
     names = list(dict.fromkeys(row.name for row in rows))
     figure = _figure(2.5 * len(metrics) + 0.3, 2.3)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):

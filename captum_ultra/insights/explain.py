@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.latent_token import LatentTokenAttribution
+from captum_ultra.attr.latents import LatentReader
 from captum_ultra.attr.methods import find_method
 from captum_ultra.attr.methods.titles import method_title
 from captum_ultra.insights.figures import explain_figure
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-__all__ = ["Explanation", "explain_image", "patch_grid", "read_image"]
+__all__ = ["Explanation", "explain_image", "patch_grid", "save_arrays"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Explanation:
         map: relevance of the input for the token, [H, W].
         grid: (rows, cols) of the patches.
         token: the explained token, an index or a (row, col) patch.
-        layer: number of blocks passed, as asked for.
+        layer: number of blocks passed, 0..L.
         method: by which the map was made.
         score: the scalar of the latent that was explained.
         model: the model's name.
@@ -52,22 +53,19 @@ class Explanation:
     def figure(self) -> Figure:
         """The picture with the token outlined (if it is a patch) and its map, named."""
         patch = self.token if isinstance(self.token, tuple) else None
-        where = "last layer" if self.layer == -1 else f"layer {self.layer}"
         return explain_figure(
             self.picture,
             self.map,
             token=patch,
             grid=self.grid,
             title=f"token {self.token}",
-            titles=[f"{where}, {method_title(self.method, self.score)}"],
+            titles=[f"layer {self.layer}, {method_title(self.method, self.score)}"],
             caption=self.model,
         )
 
     def save_npz(self, path: Path) -> None:
         """Write map, picture, grid, token, layer, method, score and model; `numpy.load` reads them."""
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-        with written_whole(path) as unfinished:
-            np.savez_compressed(unfinished, **arrays)
+        save_arrays(self, path)
 
 
 def explain_image(
@@ -100,8 +98,9 @@ def explain_image(
     if loaded.preprocess is None:
         raise ValueError(f"{loaded.name!r} reads {loaded.kind}, not images; from Python, attribute() takes ids.")
     inputs = loaded.preprocess(image)
+    number = LatentReader(loaded.model, layer, blocks).number(inputs)
     explain = find_method(method)(loaded.model, blocks)
-    relevance = explain.attribute(inputs, token=token, layer=layer, score=score, interpolation=interpolation)
+    relevance = explain.attribute(inputs, token=token, layer=number, score=score, interpolation=interpolation)
     grid = LatentTokenAttribution(loaded.model, blocks).token_layout(inputs).grid
     assert grid is not None  # or there would be no map
     return Explanation(
@@ -109,11 +108,19 @@ def explain_image(
         map=relevance[0, 0].numpy(),
         grid=grid,
         token=token,
-        layer=layer,
+        layer=number,
         method=method,
         score=score,
         model=loaded.name,
     )
+
+
+def save_arrays(found: Any, path: Path) -> None:
+    """Write the fields of a dataclass as ``.npz``."""
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(found).items()}
+    # Given a path, numpy appends .npz to one that ends in .NPZ.
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def patch_grid(patches: int, height: int, width: int) -> tuple[int, int]:
@@ -130,20 +137,3 @@ def patch_grid(patches: int, height: int, width: int) -> tuple[int, int]:
     if rows == 0 or patches % rows or rows * width != patches // rows * height:
         raise ValueError(f"{patches} square patches do not cover an input of {height} x {width} pixels.")
     return rows, patches // rows
-
-
-def read_image(path: Path) -> Image:
-    """Read a picture from a file, upright.
-
-    Raises:
-        ValueError: there is no such file, or it is no picture.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image.convert("RGB"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no picture {str(path)!r}.") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a picture: {error}") from error

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from captum_ultra.insights.explain import read_image
 from captum_ultra.insights.palette import MOST_LABELS, label_colors, overlay
 from captum_ultra.insights.segment_page import Entry, write_page
-from captum_ultra.io import written_whole
+from captum_ultra.io import read_image, written_whole
 
 if TYPE_CHECKING:
     from captum_ultra.models.loader import LoadedModel

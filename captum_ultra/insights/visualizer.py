@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_ultra.insights.features import as_features
 from captum_ultra.insights.method_forms import MethodForm, method_forms
+from captum_ultra.insights.visualizer_errors import RequestError, about_the_request
 from captum_ultra.insights.visualizer_results import Shown, compute, predict
 from captum_ultra.insights.visualizer_samples import Samples
 
@@ -111,12 +112,13 @@ class TokenVisualizer:
             UnsupportedModelError: for models that cannot be explained faithfully.
         """
         if method not in self.methods:
-            raise ValueError(f"method {method!r} is unknown; possible: {', '.join(self.methods)}")
+            raise RequestError(f"method {method!r} is unknown; possible: {', '.join(self.methods)}")
         form, found = self.methods[method], self._model(model)
         if target is not None and not 0 <= target < len(self.classes):
-            raise ValueError(f"class {target} does not exist; there are {len(self.classes)}")
+            raise RequestError(f"class {target} does not exist; there are {len(self.classes)}")
         target = target if self._use_label else None
-        chosen = form.parse(arguments)
+        with about_the_request():
+            chosen = form.parse(arguments)
 
         def run() -> Shown:
             each = self.samples[sample]
@@ -158,7 +160,8 @@ class TokenVisualizer:
             debug: log every request.
             port: of the server; any free one when None.
             bind_all: listen on all interfaces: whoever reaches the machine sees the samples and can compute.
-            hosts: names, beside this machine's, under which browsers may reach the server.
+            hosts: names, beside this machine's, under which browsers may reach the server, itself or by a proxy that
+                speaks TLS for it.
 
         Returns:
             The running server, with ``url``, ``port`` and ``stop()``; a context manager that stops it. A server
@@ -199,7 +202,7 @@ class TokenVisualizer:
 
     def _model(self, number: int) -> nn.Module:
         if not 0 <= number < len(self.models):
-            raise ValueError(f"model {number} does not exist; there are {len(self.models)}")
+            raise RequestError(f"model {number} does not exist; there are {len(self.models)}")
         return self.models[number]
 
     def _predict(self, model: nn.Module, sample: int) -> Any:
@@ -212,9 +215,9 @@ class TokenVisualizer:
         inputs = self.samples[sample].inputs
         grid = LatentTokenAttribution(model).token_layout(inputs).grid if self.feature.kind == "image" else None
         if grid is None:
-            raise ValueError("the token explorer of a sample needs an image with a known patch grid")
+            raise RequestError("the token explorer of a sample needs an image with a known patch grid")
         if grid[0] * grid[1] > self.max_tokens:
-            raise ValueError(f"{grid[0]} x {grid[1]} patches are more than max_tokens={self.max_tokens}")
+            raise RequestError(f"{grid[0]} x {grid[1]} patches are more than max_tokens={self.max_tokens}")
         title = f"{self.feature.name}, sample {sample}, {type(model).__name__}"
         return explore(model, inputs, picture=self.picture(sample), segmentation=_has_scipy(), title=title)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from captum_ultra.insights.explorer.pictures import data_url
 from captum_ultra.insights.method_forms import Choice, Number, Parameter
+from captum_ultra.insights.visualizer_errors import RequestError
 from captum_ultra.insights.visualizer_pictures import at_most
 from captum_ultra.insights.visualizer_results import Shown
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["configuration", "explained", "listed_samples"]
 
+_LOG = logging.getLogger(__name__)
 _PAGE = 24  # samples that are listed at once, at most
 _THUMBNAIL = 96  # pixels
 _SIDE = 512  # pixels of pictures and maps
@@ -43,18 +47,18 @@ def configuration(visualizer: TokenVisualizer) -> dict[str, Any]:
 
 
 def listed_samples(visualizer: TokenVisualizer, asked: Any) -> dict[str, Any]:
-    """Samples from ``start`` on: a small picture or the first words, and the label.
+    """Samples from ``start`` on: a small picture or the first words, and the label; or that it cannot be read.
 
     Raises:
-        ValueError: for a request of another form.
+        RequestError: for a request of another form.
     """
     fields = _fields(asked, {"start": int, "count": int})
     start, count = fields["start"], fields["count"]
     if start < 0 or not 1 <= count <= _PAGE:
-        raise ValueError(f"start={start}, count={count}: samples are listed from 0 on, at most {_PAGE} at once")
+        raise RequestError(f"start={start}, count={count}: samples are listed from 0 on, at most {_PAGE} at once")
     end = min(visualizer.reach(start + count), start + count)
     return {
-        "samples": [_listed(visualizer, index) for index in range(start, end)],
+        "samples": [_listed_or_error(visualizer, index) for index in range(start, end)],
         "more": visualizer.samples.more or visualizer.reach(0) > end,
     }
 
@@ -63,19 +67,21 @@ def explained(visualizer: TokenVisualizer, asked: Any) -> dict[str, Any]:
     """The explanation of one sample.
 
     Raises:
-        ValueError, TypeError: for a request of another form, and for what the method refuses.
+        RequestError: for a request of another form, and for what the method refuses.
         UnsupportedModelError: for models that cannot be explained faithfully.
     """
     fields = _fields(asked, {"sample": int, "model": int, "method": str, "target": int | None, "arguments": dict})
     arguments = fields.pop("arguments")
     if set(arguments) & {"sample", "model", "method", "target"}:
-        raise ValueError("arguments: those of the method are needed here")
+        raise RequestError("arguments: those of the method are needed here")
     shown = visualizer.explain(**fields, **arguments)
     picture = visualizer.picture(fields["sample"])
     answer: dict[str, Any] = {
         "sample": fields["sample"],
         "label": _label(visualizer, fields["sample"]),
-        "predictions": [vars(each) for each in shown.predictions],
+        "predictions": [
+            {**vars(each), "score": each.score if isfinite(each.score) else None} for each in shown.predictions
+        ],
         "target": shown.target,
         "milliseconds": round(shown.milliseconds, 1),
     }
@@ -92,8 +98,7 @@ def _of_image(shown: Shown) -> dict[str, Any]:
     steps = 127.5 + 127.5 * values / (high or 1) if signed else 255 * values / (high or 1)
     patch = shown.token
     if shown.grid is not None and isinstance(patch, int):
-        index = patch - shown.prefix
-        patch = divmod(index, shown.grid[1]) if 0 <= index < shown.grid[0] * shown.grid[1] else None
+        patch = divmod(shown.patches.index(patch), shown.grid[1]) if patch in shown.patches else None
     return {
         "map": b64encode(np.rint(steps).clip(0, 255).astype(np.uint8).tobytes()).decode("ascii"),
         "shape": values.shape,
@@ -115,6 +120,14 @@ def _of_text(shown: Shown) -> dict[str, Any]:
         "signed": bool(values.min() < -0.01 * high),
         "token": token % len(shown.values) if token is not None else None,
     }
+
+
+def _listed_or_error(visualizer: TokenVisualizer, index: int) -> dict[str, Any]:
+    try:
+        return _listed(visualizer, index)
+    except Exception:  # of the user's dataset and transforms
+        _LOG.exception("sample %d cannot be read", index)
+        return {"index": index, "label": None, "error": "cannot be read; the log of the program says why"}
 
 
 def _listed(visualizer: TokenVisualizer, index: int) -> dict[str, Any]:
@@ -144,11 +157,11 @@ def _fields(asked: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a request, no more and no fewer, each of its kind.
 
     Raises:
-        ValueError: names the first that is wrong.
+        RequestError: names the first that is wrong.
     """
     if not isinstance(asked, dict) or set(asked) != set(kinds):
-        raise ValueError(f"an object with the fields {', '.join(kinds)} is needed")
+        raise RequestError(f"an object with the fields {', '.join(kinds)} is needed")
     for name, kind in kinds.items():
         if isinstance(asked[name], bool) or not isinstance(asked[name], kind):
-            raise ValueError(f"{name}: a value of another kind is needed, got {str(asked[name])[:40]!r}")
+            raise RequestError(f"{name}: a value of another kind is needed, got {str(asked[name])[:40]!r}")
     return dict(asked)

@@ -9,11 +9,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_ultra.attr.latent_token import LatentTokenAttribution
 from captum_ultra.insights.method_forms import MethodForm
+from captum_ultra.insights.visualizer_errors import RequestError, about_the_request
 from captum_ultra.insights.visualizer_samples import Sample
 from captum_ultra.relevance import explaining
 
@@ -38,7 +40,7 @@ class Shown:
     Attributes:
         values: relevance, [H, W] of an image's pixels or [N] of a text's tokens.
         grid: (rows, columns) of the patches; None for a text.
-        prefix: number of tokens before the patches.
+        patches: the patches' tokens, row by row.
         predictions: the classes of the highest scores; empty for a model without classes.
         target: the explained class; None if a token is explained.
         token: the explained token; None if a class is explained.
@@ -47,7 +49,7 @@ class Shown:
 
     values: NDArray[np.float64]
     grid: tuple[int, int] | None
-    prefix: int
+    patches: list[int]
     predictions: tuple[Prediction, ...]
     target: int | None
     token: int | tuple[int, int] | None
@@ -57,7 +59,10 @@ class Shown:
 def predict(
     model: nn.Module, sample: Sample, classes: Sequence[str], score_func: Callable[[Tensor], Tensor] | None
 ) -> tuple[Prediction, ...]:
-    """The classes of the highest scores; none where the model's output is no score for each class."""
+    """The classes of the highest scores; none where the model's output is no score for each class.
+
+    Scores that are no numbers (NaN) have no place in an order, so that these classes are left out.
+    """
     if not classes:
         return ()
     with explaining(model, gradients=False):
@@ -66,7 +71,9 @@ def predict(
     scores = score_func(logits) if score_func is not None and isinstance(logits, Tensor) else logits
     if not isinstance(scores, Tensor) or scores.shape != (1, len(classes)):
         return ()
-    best = scores[0].float().topk(min(_TOP, len(classes)))
+    ordered = scores[0].float()
+    unknown = ordered.isnan()
+    best = ordered.masked_fill(unknown, -torch.inf).topk(min(_TOP, len(classes) - int(unknown.sum())))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return tuple(Prediction(index, classes[index], score) for index, score in pairs)
 
@@ -86,23 +93,29 @@ def compute(
         predictions: of :func:`predict`.
 
     Raises:
-        ValueError, TypeError: for arguments that the method refuses.
+        RequestError: for arguments that the method refuses, and a map with values that are no numbers.
         UnsupportedModelError: for models that cannot be explained faithfully.
     """
     chosen = dict(arguments)
     of_class = form.explains == "class"
     if of_class:
         chosen["target"] = predictions[0].index if target is None and predictions else target
-    start = perf_counter()
+    inputs, start = sample.inputs, perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the map is zero", UserWarning)  # the page shows that it is
-        found = form.create(model).attribute(sample.inputs, additional_forward_args=sample.extra, **chosen)
+        with about_the_request():
+            found = form.create(model).attribute(inputs, additional_forward_args=sample.extra, **chosen)
     elapsed = 1e3 * (perf_counter() - start)
-    layout = LatentTokenAttribution(model).token_layout(sample.inputs, sample.extra)
+    if not found.isfinite().all():
+        raise RequestError(
+            f"the map of {form.name} has values that are no numbers: the model's scores or gradients overflow, or its "
+            "weights are damaged; run it in float32, and look at its output"
+        )
+    layout = LatentTokenAttribution(model).token_layout(inputs, sample.extra)
     return Shown(
         values=_flat(found),
         grid=None if layout.grid is None else (layout.grid[0], layout.grid[1]),
-        prefix=layout.prefix,
+        patches=layout.patches,
         predictions=predictions,
         target=chosen["target"] if of_class else None,
         token=None if of_class else arguments["token"],

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import ipaddress
 import json
 import logging
 import re
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -16,8 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
+from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.insights.visualizer_doors import Doors, Refused
+from captum_ultra.insights.visualizer_errors import RequestError
 from captum_ultra.insights.visualizer_page import page
 from captum_ultra.insights.visualizer_requests import configuration, explained, listed_samples
 
@@ -43,14 +44,6 @@ _EXPLORER = (
 )
 
 
-class _Refused(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 class VisualizerServer:
     """A running page; :meth:`captum_ultra.insights.visualizer.TokenVisualizer.serve` makes it.
 
@@ -63,9 +56,8 @@ class VisualizerServer:
         self, visualizer: TokenVisualizer, *, port: int = 0, bind_all: bool = False, hosts: Sequence[str] = (),
         debug: bool = False,
     ) -> None:  # fmt: skip
-        names = {name.lower() for name in (*hosts, "localhost", *((socket.gethostname(),) if bind_all else ()))}
         self._turns = _Turns()
-        handler = partial(_Handler, visualizer, _Doors(names, bind_all), self._turns, debug)
+        handler = partial(_Handler, visualizer, Doors(hosts, bind_all), self._turns, debug)
         self._http = _Server(("0.0.0.0" if bind_all else "127.0.0.1", port), handler)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -125,14 +117,14 @@ class _Turns:
         """The result of ``compute``, when its turn has come.
 
         Raises:
-            _Refused: if too many wait, or the server ends meanwhile.
+            Refused: if too many wait, or the server ends meanwhile.
         """
         if not self._places.acquire(blocking=False):
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy; try again")
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy; try again")
         try:
             with self._lock:
                 if self._ended:
-                    raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server has ended")
+                    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server has ended")
                 return compute()
         finally:
             self._places.release()
@@ -171,44 +163,12 @@ class _Server(ThreadingHTTPServer):
         _LOG.debug("a connection ended early", exc_info=True)
 
 
-class _Doors:
-    """Which requests come from the page itself.
-
-    A site elsewhere can make a browser ask this server, under a name that it lets point here (DNS rebinding), or by
-    a form that it posts. An address in numbers cannot be made to point elsewhere; names must be known.
-    """
-
-    def __init__(self, names: set[str], everywhere: bool) -> None:
-        self._names = names
-        self._everywhere = everywhere
-
-    def check(self, host: str | None, origin: str | None, site: str | None, top: bool) -> None:
-        """Raise unless host and origin are this server; ``top`` is a page that may be opened from anywhere."""
-        if host is None or not self._known(host):
-            raise _Refused(HTTPStatus.FORBIDDEN, "this server is not known under that name")
-        if origin is not None and origin.lower() != f"http://{host}".lower():
-            raise _Refused(HTTPStatus.FORBIDDEN, "requests of other sites are not answered")
-        if not top and site not in (None, "same-origin", "none"):
-            raise _Refused(HTTPStatus.FORBIDDEN, "requests of other sites are not answered")
-
-    def _known(self, host: str) -> bool:
-        match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", host.lower())
-        if match is None:
-            return False
-        name = match[1].strip("[]")
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return self._everywhere or address.is_loopback
-
-
 class _Handler(BaseHTTPRequestHandler):
     server_version = "captum_ultra"
     sys_version = ""
     timeout = _SILENCE
 
-    def __init__(self, visualizer: TokenVisualizer, doors: _Doors, turns: _Turns, debug: bool, *args: Any) -> None:
+    def __init__(self, visualizer: TokenVisualizer, doors: Doors, turns: _Turns, debug: bool, *args: Any) -> None:
         self._visualizer, self._doors, self._turns, self._debug = visualizer, doors, turns, debug
         super().__init__(*args)
 
@@ -216,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = urlsplit(self.path)
         answers: dict[str, Callable[[], None]] = {
             "/": self._page,
-            "/config": lambda: self._json(configuration(self._visualizer)),
+            "/config": lambda: self._json(configuration(self._visualizer) | {"key": self._doors.key}),
             "/explorer": lambda: self._explorer(asked.query),
         }
         self._answer(answers.get(asked.path), top=asked.path == "/")
@@ -234,11 +194,11 @@ class _Handler(BaseHTTPRequestHandler):
             fetch_site = self.headers.get("Sec-Fetch-Site")
             self._doors.check(self.headers.get("Host"), self.headers.get("Origin"), fetch_site, top)
             if answer is None:
-                raise _Refused(HTTPStatus.NOT_FOUND, "there is no such address")
+                raise Refused(HTTPStatus.NOT_FOUND, "there is no such address")
             answer()
-        except _Refused as error:
+        except Refused as error:
             self._json({"error": str(error)}, error.status)
-        except (ValueError, TypeError) as error:  # of arguments and models; they are written to be read
+        except (RequestError, UnsupportedModelError) as error:  # they are written to be read by whoever asks
             self._json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
         except (ConnectionError, TimeoutError):
             raise
@@ -255,31 +215,30 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(page(nonce).encode(), "text/html; charset=utf-8", policy=policy)
 
     def _explorer(self, query: str) -> None:
-        given = parse_qs(query, max_num_fields=4)
-        if set(given) != {"sample", "model"} or not all(
-            len(each) == 1 and each[0].isascii() and each[0].isdigit() and len(each[0]) < 9 for each in given.values()
-        ):
-            raise ValueError("numbers of a sample and a model are needed")
-        found = self._turns(lambda: self._visualizer.explorer(int(given["sample"][0]), int(given["model"][0])))
-        self._send(found.to_html().encode(), "text/html; charset=utf-8", policy=_EXPLORER)
+        match = re.fullmatch(r"sample=([0-9]{1,8})&model=([0-9]{1,8})&key=([\w-]+)", query, re.ASCII)
+        if match is None:
+            raise RequestError("the numbers of a sample and a model are needed, and the key of the page")
+        self._doors.check_key(match[3])
+        found = self._turns(lambda: self._visualizer.explorer(int(match[1]), int(match[2])).to_html())
+        self._send(found.encode(), "text/html; charset=utf-8", policy=_EXPLORER)
 
     def _computed(self, compute: Callable[[Any], dict[str, Any]]) -> None:
         if self.headers.get_content_type() != "application/json":
-            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request must be application/json")
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request must be application/json")
         asked = self._body()
         self._json(self._turns(lambda: compute(asked)))
 
     def _body(self) -> Any:
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") is not None or not (length.isascii() and length.isdigit()):
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "a request must say its length")
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "a request must say its length")
         if len(length) > 9 or int(length) > _LARGEST:
             self.close_connection = True
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST} bytes")
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST} bytes")
         try:
             return json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError):
-            raise _Refused(HTTPStatus.BAD_REQUEST, "a request must be JSON") from None
+            raise Refused(HTTPStatus.BAD_REQUEST, "a request must be JSON") from None
 
     def _json(self, answer: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(json.dumps(answer, allow_nan=False).encode(), "application/json", status)

@@ -6,14 +6,18 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_ultra.io import rgb
+from captum_ultra.models.fetching import fetch
 from captum_ultra.models.library import ModelNotAvailableError, import_library
 from captum_ultra.models.torchvision_shim import ensure_torchvision_imports
+from captum_ultra.models.transformers_models import load_parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +79,7 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
     Raises:
         ValueError: the name is unknown; the message lists close matches.
         ModelNotAvailableError: the library is not installed (the message names the extra of the
-            package), or the weights are neither cached nor reachable.
+            package), the weights are neither cached nor reachable, or a folder lacks a part.
 
     Example:
         >>> load_model("scenes_vit")
@@ -93,7 +97,11 @@ def load_model(name: str, *, pretrained: bool = True) -> LoadedModel:
             + f" Known are {', '.join(others)} and {last}."
         )
     ensure_torchvision_imports()
-    loaded = _LIBRARIES[library](name, rest, pretrained)
+    load = partial(_LIBRARIES[library], name, rest, pretrained)
+    if _needs_network(library, rest, pretrained):
+        loaded = fetch(name, load, _SHIPPED, hub=library != "torchvision")
+    else:
+        loaded = load()
     loaded.model.eval()
     return loaded
 
@@ -164,44 +172,25 @@ def _load_timm(name: str, rest: str, pretrained: bool) -> LoadedModel:
             raise ValueError(_unknown(name, (f"timm:{known}" for known in tags)))
         if pretrained and not tags:
             raise ValueError(f"timm has no pretrained weights for {name!r}; pretrained=False builds it.")
-    model = _fetch(name, lambda: timm.create_model(rest, pretrained=pretrained))
+    model = timm.create_model(rest, pretrained=pretrained)
     config = timm_data.resolve_model_data_config(model)
     transform = timm_data.create_transform(**config, is_training=False)
     return LoadedModel(model, name, _batched(transform), _floats(config["mean"]), _floats(config["std"]))
 
 
 def _load_transformers(name: str, rest: str, pretrained: bool) -> LoadedModel:
-    transformers = import_library("transformers", extra="transformers")
-    if rest.startswith((".", "/")) and not Path(rest).is_dir():
-        raise ValueError(f"unknown model {name!r}: there is no such folder.")
-    config = _fetch(name, lambda: transformers.AutoConfig.from_pretrained(rest))
-    auto = getattr(transformers, _auto_class(config.architectures))
-    build = auto.from_pretrained if pretrained else lambda _: auto.from_config(config)
-    model = _fetch(name, lambda: build(rest))
-
-    sees = model.main_input_name == "pixel_values" or hasattr(config, "vision_config")
-    reads = model.main_input_name == "input_ids"
-    tokenizer = _fetch(name, lambda: transformers.AutoTokenizer.from_pretrained(rest)) if reads else None
-    if not sees:
+    model, processor, tokenizer = load_parts(name, rest, pretrained)
+    if processor is None:
         return LoadedModel(model, name, tokenizer=tokenizer)
 
-    import_library("torchvision", extra="transformers")
-    processor = _fetch(name, lambda: transformers.AutoImageProcessor.from_pretrained(rest))
-
     def preprocess(image: Image) -> Tensor:
-        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        return processor(images=rgb(image), return_tensors="pt")["pixel_values"]
 
-    return LoadedModel(model, name, preprocess, _floats(processor.image_mean), _floats(processor.image_std), tokenizer)
-
-
-def _auto_class(architectures: Sequence[str] | None) -> str:
-    """The auto class for a checkpoint: with its head where siblings of the method explain its logits."""
-    architecture = (architectures or [""])[0]
-    if architecture.endswith("ForImageClassification"):
-        return "AutoModelForImageClassification"
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        return "AutoModelForCausalLM"
-    return "AutoModel"
+    if hasattr(processor, "data_config"):  # of timm
+        mean, std = processor.data_config["mean"], processor.data_config["std"]
+    else:
+        mean, std = processor.image_mean, processor.image_std
+    return LoadedModel(model, name, preprocess, _floats(mean), _floats(std), tokenizer)
 
 
 def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
@@ -220,17 +209,14 @@ def _load_open_clip(name: str, rest: str, pretrained: bool) -> LoadedModel:
     # open_clip only warns where the weights were trained with another activation than the architecture names, as
     # OpenAI's were: the latents would be wrong without a further sign.
     quick_gelu = bool((open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu")) if tag else False
-    model, _, transform = _fetch(
-        name,
-        lambda: open_clip.create_model_and_transforms(
-            architecture,
-            pretrained=weights,
-            load_weights=pretrained,
-            pretrained_text=pretrained,
-            force_quick_gelu=quick_gelu,
-        ),
+    model, _, transform = open_clip.create_model_and_transforms(
+        architecture,
+        pretrained=weights,
+        load_weights=pretrained,
+        pretrained_text=pretrained,
+        force_quick_gelu=quick_gelu,
     )
-    tokenizer = _fetch(name, lambda: open_clip.get_tokenizer(architecture))
+    tokenizer = open_clip.get_tokenizer(architecture)
     visual = model.visual
     return LoadedModel(
         model, name, _batched(transform), _floats(visual.image_mean), _floats(visual.image_std), tokenizer
@@ -243,7 +229,7 @@ def _load_torchvision(name: str, rest: str, pretrained: bool) -> LoadedModel:
         raise ValueError(_unknown(name, (f"torchvision:{known}" for known in models.list_models(module=models))))
     weights = models.get_model_weights(rest).DEFAULT
     transform = weights.transforms()
-    model = _fetch(name, lambda: models.get_model(rest, weights=weights if pretrained else None))
+    model = models.get_model(rest, weights=weights if pretrained else None)
     return LoadedModel(model, name, _batched(transform), _floats(transform.mean), _floats(transform.std))
 
 
@@ -255,22 +241,11 @@ _LIBRARIES: dict[str, Callable[[str, str, bool], LoadedModel]] = {
 }
 
 
-def _fetch(name: str, load: Callable[[], Any]) -> Any:
-    """Run what may need the network. The hubs raise OSError or RuntimeError when they are out of reach."""
-    try:
-        return load()
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelNotAvailableError(
-            f"cannot load {name!r}: {reason.rstrip('.')}. If this machine has no network, load the model once on one "
-            f"that has and copy the library's cache; {_listed(_SHIPPED)} need none."
-        ) from error
-
-
-def _listed(names: Iterable[str]) -> str:
-    """'a', 'b' and 'c'."""
-    *others, last = map(repr, names)
-    return f"{', '.join(others)} and {last}"
+def _needs_network(library: str, rest: str, pretrained: bool) -> bool:
+    """Whether anything may have to be fetched."""
+    if library == "hf":
+        return not Path(rest).is_dir()
+    return pretrained or ":" in rest or library == "open_clip"
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -279,7 +254,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _batched(transform: Callable[[Image], Tensor]) -> Callable[[Image], Tensor]:
-    return lambda image: transform(image.convert("RGB")).unsqueeze(0)
+    return lambda image: transform(rgb(image)).unsqueeze(0)
 
 
 def _fit_and_normalize(image: Image, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -288,7 +263,7 @@ def _fit_and_normalize(image: Image, size: int, mean: Sequence[float], std: Sequ
     from PIL.Image import Resampling
     from PIL.ImageOps import fit
 
-    pixels = np.array(fit(image.convert("RGB"), (size, size), Resampling.BICUBIC), dtype=np.float32) / 255
+    pixels = np.array(fit(rgb(image), (size, size), Resampling.BICUBIC), dtype=np.float32) / 255
     normalized = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
     return torch.from_numpy(normalized).permute(2, 0, 1).unsqueeze(0).contiguous()
 

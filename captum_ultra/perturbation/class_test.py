@@ -195,9 +195,10 @@ class ClassPerturbationTest:
             scores = class_scores(self.model, self._output(inputs), self.head)
         if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(inputs):
             got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            who = type(self.model).__name__ if self.forward is None else "forward"
             raise UnsupportedModelError(
-                f"{type(self.model).__name__} gives {got} for {len(inputs)} images; one score a class, [B, K], is "
-                "needed: give forward=callable (inputs -> [B, K])"
+                f"{who} gives {got} for {len(inputs)} images; one score a class, [B, K], is needed: give "
+                "forward=callable (inputs -> [B, K])"
             )
         if not bool(scores.isfinite().all()):
             raise ValueError(f"{type(self.model).__name__} gives scores that are not finite; check weights and dtype")

@@ -100,10 +100,14 @@ class LatentPerturbationTest:
         """
         total = len(images) if isinstance(images, Sized) else None
         bar = tqdm(images, total=total, desc="perturbation test", disable=not show_progress)
-        rows = [self.measure(image, number) for number, image in enumerate(bar)]
+        rows, settings = [], self.settings()
+        for number, image in enumerate(bar):
+            rows.append(self.measure(image, number))
+            if number == 0:
+                settings["layer"] = self._read.number(image.unsqueeze(0))
         if not rows:
             raise ValueError("images is empty; give at least one")
-        return LatentPerturbationResult(self.fractions, torch.stack(rows), settings=self.settings())
+        return LatentPerturbationResult(self.fractions, torch.stack(rows), settings=settings)
 
     def measure(self, image: Tensor, number: int) -> Tensor:
         """Test one image, so that a caller can keep what is finished.
@@ -143,14 +147,16 @@ class LatentPerturbationTest:
         if self._read.number(batch) == 0:
             raise ValueError("layer=0: at the embedding a token holds its own patch alone; take a layer after a block")
         count = layout.grid[0] * layout.grid[1]
-        if (self.tokens is not None and self.tokens > count) or count < 2:
+        if count < 2:
+            raise ValueError("the image has one patch, and beside it none that could be perturbed; take larger images")
+        if self.tokens is not None and self.tokens > count:
             raise ValueError(f"tokens={self.tokens}: the image has {count} patches; tokens=None takes every one")
         return layout, torch.randperm(count, generator=generator)[: self.tokens]
 
     def _orders(self, batch: Tensor, layout: TokenLayout, patches: Tensor, generator: torch.Generator) -> Tensor:
         """The other patches of every tested one, by order: [T, 3, P - 1]."""
         relevance = self._explain.attribute(
-            batch, token=(patches + layout.prefix).tolist(), layer=self.layer, score=self.score,
+            batch, token=_tokens(layout, patches).tolist(), layer=self.layer, score=self.score,
             normalize=self.normalize, self_token="zero", output="patches",
             internal_batch_size=self.internal_batch_size,
         )[0].cpu()  # fmt: skip
@@ -170,7 +176,7 @@ class LatentPerturbationTest:
         """||z_i - z~_i||_2 for tested patches [T] under masks [T, 3, F, P]: float64 [T, 3, F]."""
         assert layout.grid is not None
         clean = self._read(batch)[0]
-        tokens = (patches + layout.prefix).repeat_interleave(masks.shape[1] * masks.shape[2]).to(clean.device)
+        tokens = _tokens(layout, patches).repeat_interleave(masks.shape[1] * masks.shape[2]).to(clean.device)
         size, distances = (batch.shape[2], batch.shape[3]), []
         for start in range(0, len(tokens), self.batch_size):
             stretch = slice(start, start + self.batch_size)
@@ -180,6 +186,11 @@ class LatentPerturbationTest:
             moved = changed[torch.arange(len(token), device=token.device), token].double() - clean[token].double()
             distances.append(moved.norm(dim=-1).cpu())
         return torch.cat(distances).view(len(patches), len(ORDERS), len(self.fractions))
+
+
+def _tokens(layout: TokenLayout, patches: Tensor) -> Tensor:
+    """The tokens of patches that are numbered row by row of the picture."""
+    return torch.arange(layout.tokens)[layout.patches][patches]
 
 
 def _first(orders: Tensor, share: float, layout: TokenLayout) -> Tensor:

@@ -173,7 +173,10 @@ def _faithfulness(
     generator = check_control(orders, seed, confidence)
     token = replacement_id(replacement, tokenizer)
     if token is None:
-        check_remainder(document, max(top) if metric == "comprehensiveness" else sources - min(top))
+        if metric == "comprehensiveness":
+            check_remainder(document, max(top), "a smaller k")
+        else:
+            check_remainder(document, sources - min(top), "a larger k")
     longest, vocabulary = longest_text(model), vocabulary_size(model)
     if longest is not None and len(document.ids) > longest:
         raise ValueError(
@@ -199,7 +202,7 @@ def _faithfulness(
         whole = measured(document.ids[None], document.targets[None])
         changed = {count: measured(*erase(document, _erased(metric, rankings, count), token)) for count in counts}
     curves = whole - torch.stack([changed[count] for count in top], dim=1)
-    _check_finite(whole, curves, measure)
+    _check_finite(torch.cat([whole, *changed.values()]), measure)
     ours, random = curves[:-orders], curves[-orders:]
     return FaithfulnessCurve(
         metric, measure, token, tuple(k), tuple(top), sources, whole.item(), ours[0] if document.single else ours,
@@ -223,11 +226,15 @@ def _check_vocabulary(document: Document, token: int | None, vocabulary: int) ->
         )
 
 
-def _check_finite(whole: Tensor, curves: Tensor, measure: str) -> None:
-    if bool(whole.isfinite().all()) and bool(curves.isfinite().all()):
+def _check_finite(measured: Tensor, measure: str) -> None:
+    """Raise unless what was measured of the whole text, first, and of its versions is finite."""
+    if bool(measured.isfinite().all()):
         return
+    if bool(measured.isnan().any()):
+        reason = "the model returned NaN, which is no probability either; run it in float32, and check its weights"
+    else:
+        reason = 'the model ruled a target out altogether, for which measure="probability" has a number'
     raise ValueError(
-        f"the {measure} of the targets is {whole.item():.4g} for the whole text and not finite everywhere: the model "
-        "returned NaN (overflow in half precision?) or ruled a target out altogether, for which "
-        'measure="probability" has a number'
+        f"the {measure} of the targets is {measured[0].item():.4g} for the whole text and not finite everywhere: "
+        f"{reason}"
     )

@@ -63,12 +63,13 @@ def erase(document: Document, erased: Tensor, replacement: int | None) -> tuple[
     return ids[~gone].view(versions, -1), document.targets - gone.cumsum(1)[:, document.targets]
 
 
-def check_remainder(document: Document, most: int) -> None:
+def check_remainder(document: Document, most: int, remedy: str) -> None:
     """Refuse to delete so many sources that the first target may come to stand first.
 
     Args:
         document: the text.
         most: the largest number of sources deleted at once.
+        remedy: the choice of k by which fewer are.
 
     Raises:
         ValueError: if nothing might be left to predict the first target from.
@@ -76,10 +77,11 @@ def check_remainder(document: Document, most: int) -> None:
     first = int(document.targets.min())
     before = int((document.sources < first).sum())
     if before == first and most >= before:
+        choose = f"choose {remedy}, " if before > 1 else ""
         raise ValueError(
             f"deleting {most} of the {len(document.sources)} context tokens may leave nothing before the first target, "
-            f"and then nothing predicts it: all {first} tokens before it are sources. Choose a smaller k, give a "
-            "replacement=..., or begin the text with a token that is no source (BOS)"
+            f"and then nothing predicts it: before it stand sources alone, {first}; {choose}give a replacement=..., "
+            "or begin the text with a token that is no source (BOS)"
         )
 
 

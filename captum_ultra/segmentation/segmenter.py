@@ -133,7 +133,7 @@ class LatentTokenSegmenter:
         landmarks = None if self.landmarks is None or self.landmarks >= len(patches) else self.landmarks
         cut.check(len(images), landmarks or len(patches))
         if landmarks is None:
-            maps, assigned = self._maps(images, list(patches), show_progress), None
+            maps, assigned = self._maps(images, patches, show_progress), None
         else:
             maps, assigned = self._landmark_maps(images, patches, landmarks, show_progress)
         rule = self.rule
@@ -150,19 +150,22 @@ class LatentTokenSegmenter:
         )  # fmt: skip
         assert isinstance(maps, Tensor)  # as the images are
         if not maps.any():
-            raise ValueError(
-                f"layer={self.layer!r}: every map is zero, so there is nothing to cluster. At layer 0 each token holds "
-                "itself alone: take a layer after a block"
+            number = self._read.number(images, self._attribution.get("additional_forward_args"))
+            reason = (
+                "the explained scalar depends on no other token: take another layer, score or method"
+                if number
+                else "each token holds itself alone: take a layer after a block"
             )
+            raise ValueError(f"layer={number}: every map is zero, so there is nothing to cluster; {reason}")
         return maps
 
-    def _landmark_maps(self, images: Tensor, patches: range, number: int, show_progress: bool) -> tuple[Tensor, Tensor]:
+    def _landmark_maps(
+        self, images: Tensor, patches: list[int], number: int, show_progress: bool
+    ) -> tuple[Tensor, Tensor]:
         """Maps [B, number, patches] of each image's own landmarks, and the map of every patch [B, patches]."""
         maps, assigned = [], []
         for image in images.split(1):
-            latents = self._read(image, self._attribution.get("additional_forward_args"))[
-                0, patches.start : patches.stop
-            ]
+            latents = self._read(image, self._attribution.get("additional_forward_args"))[0, patches]
             landmarks, belongs = latent_landmarks(latents, number)
             tokens = [patches[place] for place in landmarks.tolist()]
             maps.append(self._maps(image, tokens, show_progress))
@@ -170,12 +173,12 @@ class LatentTokenSegmenter:
         return torch.cat(maps), torch.stack(assigned)
 
 
-def _patches(layout: TokenLayout, images: Tensor) -> range:
-    """The patch tokens, as the model counts them."""
+def _patches(layout: TokenLayout, images: Tensor) -> list[int]:
+    """The patches' tokens, as the model counts them, row by row of the picture."""
     if images.dim() != 4:
         raise ValueError(f"images must have the shape [B, C, H, W], got {list(images.shape)}")
     if layout.grid is None:
         raise ValueError(
             f"the patch grid of {layout.tokens} tokens is not known, so their maps have no place in the image"
         )
-    return range(layout.tokens)[layout.patches]
+    return torch.arange(layout.tokens)[layout.patches].tolist()

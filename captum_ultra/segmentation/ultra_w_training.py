@@ -195,7 +195,7 @@ class _Trainer:
             )
             changed = self._latents(torch.where(pixels.unsqueeze(1), replacement[samples], images[samples]))
             run, patch = patches.nonzero(as_tuple=True)
-            token = patch + self.layout.prefix
+            token = torch.arange(self.layout.tokens, device=patch.device)[self.layout.patches][patch]
             tokens.append(token)
             moved.append(clean[samples[run], token] - changed[run, token])
         if not tokens:

@@ -37,6 +37,17 @@ def cifar_pixels(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
 
 
+def trusted(reader: str, folder: Path) -> None:
+    """Let torchvision take the small files in a folder for those of the archive, whose checksums it compares."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import calculate_md5
+
+    known = getattr(datasets, reader)
+    for listed in ("test_list", "train_list"):
+        setattr(known, listed, [[file, calculate_md5(folder / file)] for file, _ in getattr(known, listed)])
+    known.meta = {**known.meta, "md5": calculate_md5(folder / known.meta["filename"])}
+
+
 def write_cifar10(root: Path, labels: Sequence[int] = (3, 8, 8, 0)) -> Path:
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +62,7 @@ def write_cifar10(root: Path, labels: Sequence[int] = (3, 8, 8, 0)) -> Path:
             b"filenames": [b"image_s_%06d.png" % k for k in range(len(labels))],
         }
         (folder / name).write_bytes(python2_pickle(batch))
+    trusted("CIFAR10", folder)
     return root
 
 
@@ -71,6 +83,7 @@ def write_cifar100(root: Path, labels: Sequence[int] = (49, 99, 0)) -> Path:
             b"data": cifar_pixels(len(labels), seed),
         }
         (folder / name).write_bytes(python2_pickle(batch))
+    trusted("CIFAR100", folder)
     return root
 
 

@@ -1,14 +1,18 @@
-"""CIFAR as its archives unpack: planes, labels and names; whatever is missing or damaged is named."""
+"""CIFAR as its archives unpack: planes, labels and names; whatever is missing, damaged or foreign is named."""
 
 from __future__ import annotations
 
+import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from captum_ultra.data.cifar import Cifar10, Cifar100
+from captum_ultra.errors import MissingExtraError
 from tests.data.class_files import cifar_pixels, python2_pickle, write_cifar10, write_cifar100
 
 
@@ -33,7 +37,8 @@ def test_samples(root: Path) -> None:
 def test_splits_and_both_archives(root: Path) -> None:
     train = Cifar10(root, "train")
     assert len(train) == 20 and train.names[-1] == "train-19"
-    assert np.array_equal(train.pixels, np.concatenate([cifar_pixels(4, seed) for seed in range(1, 6)]))
+    planes = train.pixels.transpose(0, 3, 1, 2).reshape(20, -1)
+    assert np.array_equal(planes, np.concatenate([cifar_pixels(4, seed) for seed in range(1, 6)]))
     fine = Cifar100(root)
     assert fine.labels == (49, 99, 0) and len(fine.classes) == 100 and fine.classes[49] == "class 49"
     assert len(Cifar100(root, "train")) == 3
@@ -57,25 +62,39 @@ def test_what_is_missing(root: Path, tmp_path: Path) -> None:
         Cifar10(root)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({}, "no entry 'data'"),
-        ({b"data": cifar_pixels(2, 0)[:, :3000], b"labels": [0, 1]}, "no images of 3072 bytes"),
-        ({b"data": cifar_pixels(2, 0).astype(float), b"labels": [0, 1]}, "no images of 3072 bytes"),
-        ({b"data": cifar_pixels(2, 0), b"labels": [0]}, "one label for each of its 2"),
-        ({b"data": cifar_pixels(2, 0), b"labels": [0, 10]}, "the label 10; cifar-10-batches-py has 0 to 9"),
-        ({b"data": cifar_pixels(2, 0), b"labels": [0, -1]}, "the label -1"),
-    ],
-    ids=["empty", "short rows", "floats", "labels missing", "label too high", "negative label"],
-)
-def test_damaged_batches(content: dict, words: str, root: Path) -> None:
-    (root / "cifar-10-batches-py" / "test_batch").write_bytes(python2_pickle(content))
-    with pytest.raises(ValueError, match=f"test_batch.*{words}"):
+class Runs:
+    """What is pickled as a call."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def crashing() -> Any:
+    """An array of plain bytes that are pointers to objects, says the state of its type; using it ends Python."""
+    state = (3, "|", (np.dtype("O"), (3,)), None, None, 8, 1, 0)
+    return Runs(*np.empty(0).__reduce__()[:2], (1, (2,), Runs(np.dtype, ("V8",), state), False, b"A" * 16))
+
+
+@pytest.mark.parametrize("file", ["batches.meta", "test_batch", "data_batch_3"])
+@pytest.mark.parametrize("kind", ["runs", "crashes", "cut", "plain"])
+def test_only_the_files_of_the_archive_are_opened(kind: str, file: str, root: Path, tmp_path: Path) -> None:
+    path, proof = root / "cifar-10-batches-py" / file, tmp_path / "proof"
+    content = {
+        "runs": lambda: pickle.dumps({b"data": Runs(os.mkdir, (str(proof),))}),
+        "crashes": lambda: pickle.dumps({b"data": crashing()}),
+        "cut": lambda: path.read_bytes()[:-1],
+        "plain": lambda: python2_pickle({b"data": cifar_pixels(2, 0), b"labels": [0, 1]}),
+    }[kind]()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file} is not the file of cifar-10-python\.tar\.gz: its checksum differs"):
         Cifar10(root)
+    assert not proof.exists()
 
 
-def test_the_names_of_another_data_set(root: Path) -> None:
-    (root / "cifar-100-python" / "meta").write_bytes(python2_pickle({b"fine_label_names": [b"one"]}))
-    with pytest.raises(ValueError, match="meta does not name 100 classes"):
-        Cifar100(root)
+def test_without_torchvision(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_ultra.data.cifar.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"torchvision is not installed.*captum_ultra\[timm\]"):
+        Cifar10(root)

@@ -20,6 +20,8 @@ def root(tmp_path: Path) -> Path:
         write_image(tmp_path / "leftImg8bit" / "val" / f"{frame}_leftImg8bit.png", *IDS.shape)
         write_labels(tmp_path / "gtFine" / "val" / f"{frame}_gtFine_labelIds.png", IDS)
         write_labels(tmp_path / "gtFine" / "val" / f"{frame}_gtFine_instanceIds.png", IDS)
+    for hidden in ("frankfurt/._a", ".trash/b"):  # no frame
+        write_labels(tmp_path / "gtFine" / "val" / f"{hidden}_gtFine_labelIds.png", IDS)
     return tmp_path
 
 

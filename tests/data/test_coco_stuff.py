@@ -67,6 +67,11 @@ def test_fine_labels_of_all_images(root: Path) -> None:
     assert data[0].labels.flatten().tolist() == EVERY.flatten().tolist()
 
 
+def test_hidden_files_are_no_samples(root: Path) -> None:
+    write_labels(root / "annotations" / "val2017" / f"._{NAMES[0]}.png", EVERY)
+    assert CocoStuffSegmentation(root, curated=None).names == NAMES
+
+
 def test_what_is_missing(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'train', 'val'"):
         CocoStuffSegmentation(root, "val2017")

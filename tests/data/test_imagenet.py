@@ -29,6 +29,17 @@ def test_samples(root: Path) -> None:
     assert len(ClassFolders(root / "val", split=None)) == 3
 
 
+def test_hidden_folders_and_files_are_passed_over(root: Path) -> None:
+    for name in (".ipynb_checkpoints/a-checkpoint.JPEG", ".git/b.png", "n01440764/._a.JPEG"):
+        write_image(root / "val" / name)
+    data = ClassFolders(root)
+    assert data.classes == ("n01440764", "n01443537") and [data[0].label, data[2].label] == [0, 1]
+    assert data.names == ("n01440764/a", "n01443537/a", "n01443537/b")
+    write_image(root / "flat" / ".ipynb_checkpoints" / "a.JPEG")
+    with pytest.raises(FileNotFoundError, match="flat holds no images"):
+        ClassFolders(root, "flat")
+
+
 def test_the_transform_gets_the_picture(root: Path) -> None:
     data = ClassFolders(root, transform=lambda image: torch.tensor(image.size))
     assert data[0].image.tolist() == [8, 6]

@@ -70,6 +70,31 @@ def test_an_empty_list(root: Path) -> None:
         VocSegmentation(root)
 
 
+def test_a_list_with_a_byte_order_mark(root: Path) -> None:
+    (root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").write_text("\n".join(NAMES), encoding="utf-8-sig")
+    assert VocSegmentation(root).names == NAMES
+
+
+def test_lists_that_name_a_sample_twice_or_are_no_text(root: Path) -> None:
+    path = root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    path.write_text("\n".join([*NAMES, "", NAMES[0]]))
+    with pytest.raises(ValueError, match=rf"val\.txt names {NAMES[0]!r} in the lines 1 and 4; .* take one of them out"):
+        VocSegmentation(root)
+    path.write_bytes("Bär".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"val\.txt is no text in UTF-8; save it in UTF-8"):
+        VocSegmentation(root)
+
+
+def test_labels_lie_on_the_pixels_that_are_stored(root: Path) -> None:
+    """Turning the picture alone, as its EXIF says, would put the labels upside down without a word."""
+    path = root / "VOCdevkit/VOC2012/JPEGImages" / f"{NAMES[0]}.jpg"
+    pixels, exif = np.arange(36, dtype=np.uint8).reshape(3, 4, 3), Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(pixels).save(path, format="PNG", exif=exif)
+    image = VocSegmentation(root)[0].image
+    assert torch.equal((255 * image).round().byte(), torch.from_numpy(pixels).permute(2, 0, 1))
+
+
 def test_unknown_splits(root: Path) -> None:
     with pytest.raises(ValueError, match="'train', 'val', 'trainval'"):
         VocSegmentation(root, "test")

@@ -240,6 +240,17 @@ def test_signed_maps_have_their_own_colours(found: Comparison) -> None:
     assert len(only.figure().axes) == 3, "no scale that no map has"
 
 
+def test_maps_without_a_place_that_stands_out_say_so(found: Comparison) -> None:
+    maps = np.abs(found.maps[:1])
+    maps[0, 0], maps[0, 1] = 0, 3
+    few = replace(
+        found, pictures=found.pictures[:1], maps=maps, milliseconds=found.milliseconds[:1], names=(),
+        targets=found.targets[:1], predicted=found.predicted[:1], probabilities=found.probabilities[:1],
+    )  # fmt: skip
+    notes = [[text.get_text() for text in panel.texts] for panel in few.figure().axes[1:4]]
+    assert notes == [["zero:\nno relevance"], ["the same\neverywhere"], []]
+
+
 def test_rounding_below_zero_is_no_sign(found: Comparison) -> None:
     maps = np.abs(found.maps[:, :1])
     maps[0, 0, 0, 0] = -1e-5 * maps.max()
@@ -346,7 +357,7 @@ def test_command_writes_a_sheet(picture: Path, tmp_path: Path) -> None:
     assert first == second and first.startswith("picture.png: predicted ")
     assert f"{WEAVES[3]} (class 3, probability 0." in first
     assert rollout.startswith("rollout ") and rollout.endswith(" ms") and gae.startswith("gae ")
-    assert last == f"scenes-classifier: {output}"
+    assert last == f"scenes-classifier (random weights): {output}"
     with Image.open(output) as image:
         assert image.width > image.height > 300
     assert [file.name for file in output.parent.iterdir()] == ["sheet.png"]
@@ -360,7 +371,7 @@ def test_command_writes_numbers(picture: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = Comparison.load(tmp_path / "found.npz")
     assert found.targets.tolist() == [207] and found.methods == ("raw_attention", "token_tm")
-    assert found.model == "timm:test_vit" and found.names == ("picture.png",)
+    assert found.model == "timm:test_vit (random weights)" and found.names == ("picture.png",)
     assert "explained golden retriever (class 207" in result.stdout
 
 
@@ -370,14 +381,36 @@ def test_command_reports_methods_that_refuse(picture: Path, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("captum-ultra: gae: ") and "[B, K]" in line
-    assert "picture.png: scenes-vit has no classes" in result.stdout and "rollout" in output.read_text()
-    assert "refused" in output.read_text()
+    assert "picture.png: scenes-vit (random weights) has no classes" in result.stdout
+    drawn = output.read_text()
+    assert "rollout" in drawn and "refused" in drawn and "scenes-vit (random weights)" in drawn
+
+
+def test_command_passes_over_what_is_no_picture(picture: Path, tmp_path: Path) -> None:
+    broken, output = tmp_path / "broken.png", tmp_path / "found.npz"
+    broken.write_text("not a picture")
+    result = run(picture, broken, picture, "--random-weights", "--methods", "rollout", "-o", output)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("captum-ultra: ") and "broken.png is damaged, or no image" in line
+    assert Comparison.load(output).names == ("picture.png", "picture.png") and str(output) in result.stdout
+    assert_one_line(run(broken, broken, "--methods", "rollout"), "broken.png", "no image")
+
+
+def test_names_with_dollars_are_drawn(picture: Path, tmp_path: Path) -> None:
+    odd, output = picture.with_name("a$_$b$.png"), tmp_path / "sheet.svg"
+    picture.rename(odd)
+    result = run(odd, odd, "--methods", "rollout", "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "a$_$b$.png" in output.read_text()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         (["-o", "map.doc"], [".doc", ".png"]),
+        (["--prompt", " "], ["prompts", "is no text"]),
+        (["--prompt", "a cat"], ["'scenes-classifier (random weights)' reads image", "open_clip:"]),
         (["--methods", "gae,beauty"], ["'beauty'", "token_tm"]),
         (["--methods", "gae,gae"], ["gae,gae", "once"]),
         (["--target", " "], ["--target is blank"]),

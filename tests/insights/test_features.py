@@ -74,7 +74,9 @@ def test_a_dataset_without_an_end_is_read_as_far_as_is_asked() -> None:
 def test_transforms_see_a_sample_without_its_batch_axis() -> None:
     seen: list[torch.Size] = []
     feature = ImageFeature("Photo", input_transforms=lambda image: seen.append(image.shape) or image)
-    _ = Samples([Batch(torch.rand(1, 3, 4, 4))], feature, most=1)[0]
+    sample = Samples([Batch(torch.rand(1, 3, 4, 4))], feature, most=1)[0]
+    assert not seen  # until the sample is needed
+    assert sample.inputs.shape == (1, 3, 4, 4)
     assert seen == [(3, 4, 4)]
 
 
@@ -94,8 +96,11 @@ def test_further_arguments_go_with_their_samples() -> None:
     ],
 )
 def test_batches_that_do_not_fit(batch: Batch, error: type[Exception], message: str) -> None:
+    samples = Samples([batch, Batch(torch.rand(1, 3, 4, 4))], ImageFeature("Photo"), most=4)
+    assert samples.reach(2) == 2  # it keeps its place, and loses no other
     with pytest.raises(error, match=message):
-        Samples([batch], ImageFeature("Photo"), most=4).reach(1)
+        samples[0]
+    assert samples[1].inputs.shape == (1, 3, 4, 4)
 
 
 def sample_of(original: torch.Tensor) -> Sample:

@@ -122,6 +122,19 @@ def test_all_zero_maps_have_a_scale() -> None:
     layers_figure(maps=np.zeros_like(MAPS))
 
 
+def test_maps_without_a_place_that_stands_out_say_so() -> None:
+    maps = MAPS.copy()
+    maps[0, 0], maps[1, 2] = 0, 2
+    figure = layers_figure(maps=maps, notes=[["a", "b", "c"], ["d", "e", "f"]])
+    notes = [[text.get_text() for text in panel.texts] for panel in figure.axes[:8]]
+    assert notes == [[], ["zero:\nno relevance", "a"], ["b"], ["c"], [], ["d"], ["e"], ["the same\neverywhere", "f"]]
+
+
+def test_text_is_no_mathematics(tmp_path: Path) -> None:
+    figure = layers_figure(names=["a$_b", "$x_$"], score="$^$")
+    assert "a$_b" in save_figure(figure, tmp_path / "figure.svg").read_text()
+
+
 def test_undershoot_of_enlarged_maps_is_no_sign() -> None:
     assert ColorScale.of([-0.05, 0.2, 1.0]).low == 0
     assert ColorScale.of([-0.9, 0.2, 1.0]).low < 0
@@ -161,6 +174,23 @@ def test_unknown_suffixes_list_the_known(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"possible are .*\.pdf.*\.png.*\.svg"):
         save_figure(layers_figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_suffix_that_is_offered_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="possible are") as refused:
+        save_figure(layers_figure(), tmp_path / "figure.doc")
+    offered = str(refused.value).partition("possible are ")[2].rstrip(".").split(", ")
+    assert {".png", ".pdf", ".svg"} <= set(offered)
+    for suffix in offered:
+        assert save_figure(layers_figure(), tmp_path / f"figure{suffix}", dpi=20).stat().st_size
+
+
+def test_channels_are_moved_as_the_message_says() -> None:
+    image = IMAGE.transpose(2, 0, 1)
+    with pytest.raises(ValueError, match=r"image.permute\(1, 2, 0\), of an array image.transpose\(1, 2, 0\)"):
+        layers_figure(image=image)
+    layers_figure(image=image.transpose(1, 2, 0))
+    layers_figure(image=torch.from_numpy(image).permute(1, 2, 0))
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:

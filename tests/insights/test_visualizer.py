@@ -65,7 +65,9 @@ def test_tokens_are_explained_as_the_method_does(name: str, method: Any) -> None
     found = visualizer(model).explain(1, name, token=(1, 2), layer=1, score="energy")
     expected = method(model).attribute(normalised(IMAGES[1:2]), token=(1, 2), layer=1, score="energy")
     np.testing.assert_allclose(found.values, expected[0, 0].numpy())
-    assert found.grid == (4, 4) and found.prefix == 1 and found.token == (1, 2) and found.target is None
+    assert (
+        found.grid == (4, 4) and found.patches == list(range(1, 17)) and found.token == (1, 2) and found.target is None
+    )
 
 
 def test_classes_are_explained_as_the_method_does() -> None:
@@ -213,6 +215,65 @@ def test_samples_are_listed_in_steps() -> None:
     rest = listed_samples(shown, {"start": 2, "count": 2})
     assert [each["label"] for each in rest["samples"]] == [CLASSES[2]] and not rest["more"]
     assert listed_samples(shown, {"start": 9, "count": 2}) == {"samples": [], "more": False}
+
+
+def test_samples_are_prepared_when_they_are_needed() -> None:
+    prepared: list[Tensor] = []
+
+    def transform(image: Tensor) -> Tensor:
+        prepared.append(image)
+        return normalised(image)
+
+    shown = visualizer(
+        features=ImageFeature("Photo", input_transforms=transform), dataset=[Batch(IMAGES), Batch(IMAGES)]
+    )
+    listed_samples(shown, {"start": 0, "count": 6})
+    assert not prepared
+    shown.explain(4)
+    shown.explain(4, "GenericAttention")
+    assert len(prepared) == 1 and torch.equal(prepared[0], IMAGES[1])
+
+
+class Failing:
+    """A dataset of which some batches cannot be read."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.left = list(batches)
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        if not self.left:
+            raise StopIteration
+        batch = self.left.pop(0)
+        if isinstance(batch, Exception):
+            raise batch
+        return batch
+
+
+def test_a_bad_sample_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    bad = Batch(IMAGES, labels=torch.tensor([0.0, torch.nan, 2.0]))
+    dataset = Failing(
+        bad, OSError("a secret"), Batch("no tensor"), Batch(IMAGES, labels=torch.tensor([1])), Batch(IMAGES)
+    )
+    shown = visualizer(dataset=dataset)
+    listed = listed_samples(shown, {"start": 0, "count": 24})["samples"]
+    assert [each["index"] for each in listed] == list(range(9))
+    assert [each["index"] for each in listed if "error" in each] == [1, 3, 4, 5]
+    assert {each["error"] for each in listed if "error" in each} == {"cannot be read; the log of the program says why"}
+    assert "a secret" in caplog.text
+    assert shown.explain(2).values.shape == shown.explain(8).values.shape == (16, 16)
+    with pytest.raises(OSError, match="a secret"):
+        shown.explain(3)
+
+
+def test_a_picture_that_cannot_be_shown_leaves_the_others() -> None:
+    def show(image: Tensor) -> Tensor:
+        return image if torch.equal(image[0], IMAGES[1]) else image[:, :2]
+
+    listed = listed_samples(visualizer(features=ImageFeature("Photo", None, None, show)), {"start": 0, "count": 3})
+    assert ["error" in each for each in listed["samples"]] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,19 @@ def test_a_chip_chooses_the_class(page: Page, visualizer: TokenVisualizer) -> No
     assert page.browser.all("#classes button")[2].get_attribute("aria-pressed") == "true"
 
 
+def test_samples_that_cannot_be_read_are_told(browser: Browser) -> None:
+    dataset = [Batch(torch.rand(3, 3, 16, 16), labels=torch.tensor([torch.nan, 0.0, torch.nan]))]
+    model = ViTClassifier(ViTClassifierConfig(image_size=16, dim=16, depth=2, heads=2)).eval()
+    with TokenVisualizer(model, model.classes, ImageFeature("Photo"), dataset).serve() as running:
+        page = Page(browser, running.url)
+        told = [each.text for each in browser.all(".sample")]
+        assert ["cannot be read" in each for each in told] == [True, False, True]
+        assert page.status.startswith("Computed in ") and browser.ask("state.sample") == 1
+        browser.all(".sample")[2].click()
+        page.settled()
+        assert page.status == "the computation failed; the log of the program says how"
+
+
 def test_errors_are_told_and_over_with_the_next_choice(page: Page) -> None:
     page.write("#argument-layer", "7")
     assert "layer=7 does not exist" in page.status and not page.browser.all("#map")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from captum_ultra.insights.features import Batch, ImageFeature
 from captum_ultra.insights.visualizer import TokenVisualizer
+from captum_ultra.insights.visualizer_samples import Samples
 from captum_ultra.insights.visualizer_server import _LARGEST, _WAITING, VisualizerServer
 from captum_ultra.models.vit_classifier import ViTClassifier, ViTClassifierConfig
 
@@ -59,6 +61,14 @@ def ask(
         connection.close()
 
 
+def explorer(server: VisualizerServer, **changes: Any) -> str:
+    """The address of an explorer, as the page makes it."""
+    key = json.loads(ask(server, "/config")[2])["key"]
+    return "/explorer?" + "&".join(
+        f"{name}={each}" for name, each in {"sample": 0, "model": 0, "key": key, **changes}.items()
+    )
+
+
 def refused(server: VisualizerServer, status: int, path: str, body: Any = None, **options: Any) -> str:
     found, _, answer = ask(server, path, body, **options)
     assert found == status, answer
@@ -88,17 +98,29 @@ def test_the_workflow_of_the_page(server: VisualizerServer) -> None:
 
 
 def test_the_explorer_of_a_sample_can_reach_nothing(server: VisualizerServer) -> None:
-    status, headers, body = ask(server, "/explorer?sample=1&model=0")
+    status, headers, body = ask(server, explorer(server, sample=1))
     assert status == 200 and body.startswith(b"<!doctype html>")
     assert headers["Content-Security-Policy"].startswith("sandbox allow-scripts; default-src 'none'")
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?sample=0", "?sample=-1&model=0", "?sample=a&model=0", "?sample=0&sample=1&model=0",
-              "?sample=0&model=0&path=x", "?sample=0&model=99999999999", "?sample=9&model=0", "?sample=²&model=0"],
+    "changes", [{"sample": -1}, {"sample": "a"}, {"sample": "0&sample=1"}, {"path": "x"}, {"model": 99999999999},
+                {"sample": 9}, {"sample": "%5Cxb2"}, {"sample": ""}],
 )  # fmt: skip
-def test_explorers_that_do_not_exist(server: VisualizerServer, query: str) -> None:
-    assert refused(server, 400, "/explorer" + query.encode("unicode_escape").decode().replace("\\", "%5C"))
+def test_explorers_that_do_not_exist(server: VisualizerServer, changes: dict[str, Any]) -> None:
+    assert refused(server, 400, explorer(server, **changes))
+
+
+def test_explorers_are_computed_for_the_page_alone() -> None:
+    """Where it is not this machine that asks, browsers do not say from which site an address was asked for."""
+    with visualizer().serve(bind_all=True) as server:
+        assert refused(server, 400, "/explorer")
+        assert (
+            refused(server, 400, "/explorer?sample=0&model=0")
+            == "the numbers of a sample and a model are needed, and the key of the page"
+        )
+        assert refused(server, 403, explorer(server, key="x" * 22)) == "requests of other sites are not answered"
+        assert ask(server, explorer(server))[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/../setup.cfg", "/%2e%2e/setup.cfg", "//etc/passwd", "/config/", "/samples", "/x"])
@@ -133,12 +155,29 @@ def test_other_sites_are_not_answered(server: VisualizerServer, origin: str) -> 
     assert refused(server, 403, "/explain", ASKED, Origin=origin) == "requests of other sites are not answered"
 
 
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("box.example", "https://box.example"), ("box.example:443", "https://box.example"),
+        ("box.example:80", "http://box.example"), ("box.example:8443", "https://box.example:8443"),
+        ("127.0.0.1:80", "https://box.example"), ("localhost:80", "https://BOX.example:8443"),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_speaks_tls(host: str, origin: str) -> None:
+    """It asks in plain text, by its own name or by this server's; the browser says the origin that it sees."""
+    with visualizer().serve(hosts=["box.example"]) as server:
+        assert ask(server, "/explain", ASKED, Host=host, Origin=origin, Sec_Fetch_Site="same-origin")[0] == 200
+        for other in ("https://evil.example", "https://box.example.evil.example", "https://localhost:1", "null"):
+            assert refused(server, 403, "/explain", ASKED, Host=host, Origin=other)
+        assert refused(server, 403, "/explain", ASKED, Host=host, Origin=origin, Sec_Fetch_Site="same-site")
+
+
 def test_the_page_itself_is_answered(server: VisualizerServer) -> None:
     own = f"http://127.0.0.1:{server.port}"
     assert ask(server, "/explain", ASKED, Origin=own, Sec_Fetch_Site="same-origin")[0] == 200
     assert ask(server, "/", Sec_Fetch_Site="cross-site")[0] == 200  # a link to it
     for site in ("cross-site", "same-site"):
-        assert refused(server, 403, "/explorer?sample=0&model=0", Sec_Fetch_Site=site)
+        assert refused(server, 403, explorer(server), Sec_Fetch_Site=site)
         assert refused(server, 403, "/explain", ASKED, Sec_Fetch_Site=site)
 
 
@@ -172,16 +211,72 @@ def test_errors_of_methods_are_told(server: VisualizerServer) -> None:
     assert "layer=9 does not exist" in refused(server, 400, "/explain", asked)
 
 
-def test_errors_of_programs_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, TypeError, FileNotFoundError])
+@pytest.mark.parametrize("where", ["picture", "input", "model", "dataset"])
+def test_errors_of_programs_are_not_told(
+    kind: type[Exception], where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = visualizer()
 
-    def fail(ids: Tensor) -> Tensor:
-        raise RuntimeError("a secret of /home/me")
+    def fail(*args: Any) -> Any:
+        raise kind("a secret of /home/me")
 
-    shown.feature.visualization_transform = fail
+    if where == "picture":
+        shown.feature.visualization_transform = fail
+    elif where == "input":
+        shown.feature.input_transforms = [fail]
+    elif where == "model":
+        shown.models[0].register_forward_hook(fail)
+    else:
+        shown.samples = Samples(map(fail, "a"), shown.feature, 4)
     with shown.serve() as server:
         assert refused(server, 500, "/explain", ASKED) == "the computation failed; the log of the program says how"
     assert "a secret of /home/me" in caplog.text
+
+
+def test_scores_that_are_no_numbers() -> None:
+    def scores(logits: Tensor) -> Tensor:
+        return torch.where(torch.arange(logits.shape[1]) == 1, torch.nan, logits).index_fill(
+            1, torch.tensor(2), torch.inf
+        )
+
+    with visualizer(score_func=scores).serve() as server:
+        status, _, body = ask(server, "/explain", ASKED)
+        found = json.loads(body, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
+    assert status == 200 and len(found) == 4 and 1 not in [each["index"] for each in found]
+    assert [each["index"] for each in found if each["score"] is None] == [2]
+
+
+def test_maps_that_are_no_numbers() -> None:
+    shown = visualizer()
+    with torch.no_grad():
+        shown.models[0].head.weight.fill_(torch.nan)
+    with shown.serve() as server:
+        asked = {**ASKED, "method": "AttCAT", "arguments": {}}
+        assert "contain NaN" in refused(server, 400, "/explain", asked)
+
+
+def test_one_thing_is_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from captum_ultra.insights.explorer import Explorer
+
+    write, running, most = Explorer.to_html, [0], [0]
+
+    def slow(self: Explorer) -> str:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.5)
+        running[0] -= 1
+        return write(self)
+
+    monkeypatch.setattr(Explorer, "to_html", slow)
+    with visualizer().serve() as server:
+        address = explorer(server)
+        asking = [threading.Thread(target=ask, args=(server, address)) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(60)
+    assert most == [1]
 
 
 def test_few_may_wait_for_their_turn() -> None:

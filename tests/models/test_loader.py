@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captum_ultra.models import loader
+from captum_ultra.models import fetching, loader
 from captum_ultra.models.library import import_library
 from captum_ultra.models.loader import LoadedModel, ModelNotAvailableError, available_models, load_model
+from captum_ultra.models.transformers_models import auto_class
 
 
 @pytest.fixture
@@ -181,12 +187,108 @@ def test_transformers_two_towers_read_both(tmp_path: Path, picture: Image.Image)
         (["GPT2LMHeadModel"], "AutoModelForCausalLM"),
         (["ViTMAEForPreTraining"], "AutoModel"),
         (["BertForMaskedLM"], "AutoModel"),
+        (["DeiTForImageClassificationWithTeacher"], "AutoModelForImageClassification"),
+        (["BertForSequenceClassification"], "AutoModelForSequenceClassification"),
+        (["BertForTokenClassification"], "AutoModelForTokenClassification"),
         ([], "AutoModel"),
         (None, "AutoModel"),
     ],
 )
 def test_the_auto_class_follows_the_checkpoint(architectures: list[str] | None, expected: str) -> None:
-    assert loader._auto_class(architectures) == expected
+    assert auto_class(architectures) == expected
+
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 5,
+}  # fmt: skip
+PICTURE = {"image_size": 32, "patch_size": 8}
+
+
+def save_processor(folder: Path) -> None:
+    from transformers import ViTImageProcessor
+
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+def save_classifier(folder: Path, kind: str) -> None:
+    """A classifier of 5 classes, with all that is needed to feed it."""
+    import timm
+    import transformers
+
+    if kind == "teacher":
+        config = transformers.DeiTConfig(**SMALL, **PICTURE)
+        transformers.DeiTForImageClassificationWithTeacher(config).save_pretrained(folder)
+        save_processor(folder)
+    elif kind == "text":
+        transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=8, **SMALL)).save_pretrained(
+            folder
+        )
+        save_tokenizer(folder)
+    else:  # as timm's own repositories are
+        model = timm.create_model("test_vit", num_classes=5)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        known = {**model.pretrained_cfg, "num_classes": 5, "input_size": [3, 160, 160]}
+        config = {"architecture": "test_vit", "num_classes": 5, "num_features": 64, "pretrained_cfg": known}
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("kind", ["teacher", "text", "timm"])
+def test_classifiers_keep_their_head(kind: str, tmp_path: Path, picture: Image.Image) -> None:
+    save_classifier(tmp_path, kind)
+    for pretrained in (True, False):
+        loaded = load_model(f"hf:{tmp_path}", pretrained=pretrained)
+        if loaded.preprocess is None:
+            inputs = torch.tensor([loaded.tokenizer("a star")["input_ids"]])
+        else:
+            inputs = loaded.preprocess(picture)
+        with torch.no_grad():
+            assert loaded.model(inputs).logits.shape == (1, 5)
+    if kind == "timm":
+        import timm
+
+        known = timm.create_model("test_vit", num_classes=5).eval()
+        known.load_state_dict(torch.load(tmp_path / "pytorch_model.bin"))
+        loaded = load_model(f"hf:{tmp_path}")
+        assert loaded.mean == (0.5, 0.5, 0.5)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.model(inputs).logits, known(inputs))
+
+
+def test_a_folder_that_lacks_a_part_says_which_and_what_to_do(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
+
+    whole, folder = tmp_path / "original", tmp_path / "mine"
+    save_processor(whole)
+    save_tokenizer(whole)
+
+    def refused(part: str) -> str:
+        with pytest.raises(ModelNotAvailableError, match=rf"cannot load 'hf:.*mine': the .*{part}") as error:
+            load_model(f"hf:{folder}")
+        assert "network" not in str(error.value) and "https" not in str(error.value)
+        return str(error.value)
+
+    def followed(message: str) -> None:
+        """Do as the message says."""
+        (code,) = re.findall(r"(Auto\w+\.from_pretrained\(.*?\)\.save_pretrained\(.*?\))", message)
+        import transformers
+
+        exec(code.replace("'NAME'", repr(str(whole))), vars(transformers))
+
+    folder.mkdir()
+    refused(r" holds no configuration \(config\.json\)")
+    (folder / "config.json").write_text("{}")
+    refused(" cannot be read: Unrecognized model")
+    ViTConfig(**SMALL, **PICTURE, architectures=["ViTForImageClassification"]).save_pretrained(folder)
+    assert "pretrained=False" in refused(r"no weights \(model\.safetensors\)")
+    ViTForImageClassification(ViTConfig(**SMALL, **PICTURE)).save_pretrained(folder)
+    followed(refused(r"no image processor \(preprocessor_config\.json\)"))
+    assert load_model(f"hf:{folder}").kind == "image"
+
+    for model in (LlamaForCausalLM(LlamaConfig(vocab_size=8, **SMALL)), BertModel(BertConfig(vocab_size=8, **SMALL))):
+        shutil.rmtree(folder)
+        model.save_pretrained(folder)
+        followed(refused(r"no tokenizer \(tokenizer\.json\)"))
+        assert load_model(f"hf:{folder}").kind == "text"
 
 
 @pytest.fixture
@@ -315,6 +417,61 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     names = r"'hf:nobody/has-this-model'.*'scenes-vit', 'scenes-classifier' and 'facts-llama' need none"
     with pytest.raises(ModelNotAvailableError, match=names):
         load_model("hf:nobody/has-this-model")
+
+
+HUB_NAMES = ["hf:nobody/has-this-model", "timm:vit_tiny_patch16_224", "open_clip:ViT-B-32/openai"]
+
+
+@pytest.mark.parametrize("name", HUB_NAMES)
+def test_without_a_network_it_is_told_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(fetching, "reachable", lambda url: False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it tries again"))
+    needed = rf"cannot load '{name}': huggingface\.co cannot be reached.*no network.*'facts-llama' need none"
+    with pytest.raises(ModelNotAvailableError, match=needed) as error:
+        load_model(name)
+    assert "HF_HUB_OFFLINE" not in str(error.value) and constants.HF_HUB_OFFLINE is False
+
+
+def test_what_needs_no_network_asks_for_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fetching, "reachable", lambda url: pytest.fail("it asks"))
+    load_model("timm:test_vit", pretrained=False)
+    save_classifier(tmp_path, "teacher")
+    load_model(f"hf:{tmp_path}")
+
+
+def test_a_server_that_can_be_reached_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme.upper()}_PROXY", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert fetching.reachable(f"https://127.0.0.1:{port}/path")
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        assert fetching.reachable("https://nowhere.invalid")  # the proxy can
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert not fetching.reachable(f"https://127.0.0.1:{port}")
+    end = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: end.wait(20) and [])
+    start = time.monotonic()
+    assert not fetching.reachable("https://127.0.0.1:1", seconds=0.1) and time.monotonic() - start < 5
+    end.set()
+
+
+def test_without_a_network_the_cache_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(fetching, "reachable", lambda url: False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    revision, repository = 40 * "a", tmp_path / "models--somebody--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    (repository / "snapshots" / revision).mkdir(parents=True)
+    save_classifier(repository / "snapshots" / revision, "teacher")
+    assert load_model("hf:somebody/model").kind == "image"
 
 
 def test_available_models_and_the_loader_agree() -> None:

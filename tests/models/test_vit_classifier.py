@@ -31,6 +31,10 @@ def model():
     return scenes_classifier(pretrained=WEIGHTS.is_file())
 
 
+def test_the_classes_are_those_of_the_scenes() -> None:
+    assert ViTClassifierConfig().classes == WEAVES
+
+
 def guesses(model, images):
     with torch.no_grad():
         return model(model.preprocess(torch.stack(images))).argmax(1).tolist()

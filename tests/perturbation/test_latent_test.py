@@ -205,3 +205,9 @@ def test_inputs() -> None:
         test.run(models.images()[0])
     with pytest.raises(ValueError, match="images is empty"):
         test.run([])
+
+
+def test_the_layer_is_recorded_as_a_number_of_blocks() -> None:
+    found = LatentPerturbationTest(models.vit(), layer=-1, tokens=1).run(models.images())
+    assert found.settings is not None
+    assert found.settings["layer"] == len(models.vit().blocks)

@@ -101,14 +101,23 @@ def test_texts_longer_than_the_model_reads() -> None:
 
 def test_nothing_left_to_predict_the_first_target_from() -> None:
     text = replace(KEYED, input_ids=KEYED.input_ids[1:], source_positions=torch.arange(10), target_positions=[10])
-    with pytest.raises(ValueError, match=r"deleting 10 of the 10 context tokens.*replacement="):
+    with pytest.raises(ValueError, match=r"deleting 10 of the 10 context tokens.*choose a smaller k, .*replacement="):
         comprehensiveness(Witness(), text, k=[50, 100])
     assert comprehensiveness(Witness(), text, k=[50, 100], replacement=0).top == (5, 10)
     assert comprehensiveness(Witness(), text, k=[90]).top == (9,)
     assert sufficiency(Witness(), text, k=[1]).top == (1,)
     between = replace(text, source_positions=torch.tensor([0, 2]), target_positions=[1], scores=torch.ones(2))
-    with pytest.raises(ValueError, match="deleting 1 of the 2 context tokens"):
+    with pytest.raises(ValueError, match=r"deleting 1 of the 2 context tokens.*sources alone, 1; give a replacement="):
         sufficiency(Witness(), between, k=[50])
+    assert sufficiency(Witness(), between, k=[50], replacement=0).top == (1,)
+
+
+def test_of_fewer_tokens_that_are_left_more_are_deleted() -> None:
+    sources = torch.tensor([0, 1, 2, 4, 5, 6])
+    text = replace(KEYED, source_positions=sources, target_positions=[3, 7], scores=torch.arange(6.0))
+    with pytest.raises(ValueError, match=r"deleting 5 of the 6 context tokens.*choose a larger k"):
+        sufficiency(Witness(), text, k=[10])
+    assert sufficiency(Witness(), text, k=[60]).top == (4,)
 
 
 def test_models_that_look_ahead() -> None:
@@ -140,8 +149,8 @@ def test_models_that_return_nan_or_rule_a_target_out() -> None:
             ruled_out = unseen & nn.functional.one_hot(torch.tensor(self.told), self.vocabulary).bool()
             return logits.masked_fill(ruled_out, self.value)
 
-    for value in (float("nan"), float("-inf")):
-        with pytest.raises(ValueError, match=r"not finite everywhere.*probability"):
+    for value, remedy in ((float("nan"), "is no probability either"), (float("-inf"), 'measure="probability" has')):
+        with pytest.raises(ValueError, match=rf"not finite everywhere.*{remedy}"):
             comprehensiveness(Broken(value), KEYED)
     told = torch.e**2 / (torch.e**2 + 5)
     result = comprehensiveness(Broken(float("-inf")), KEYED, measure="probability")

@@ -102,6 +102,35 @@ def test_earlier_results_are_not_segmented(tmp_path: Path) -> None:
         assert result.exit_code == 0 and "1 of 1 pictures" in result.stdout
 
 
+def test_results_beside_the_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = draw(tmp_path / "pictures" / "one.png").read_bytes()
+    for folder, output in (("pictures", "."), (".", "."), ("pictures", "pictures")):
+        assert_one_line(run(folder, "--k", 2, "-o", output), "holds the pictures themselves", "give a folder")
+    assert_one_line(run("pictures/one.png", "--k", 2, "-o", "."), "would be overwritten", "another folder")
+    assert written(tmp_path) == ["pictures/one.png"] and Path("pictures/one.png").read_bytes() == own
+    draw(tmp_path / "two.png")
+    assert run("two.png", "--k", 2, "-o", "out").exit_code == run("pictures", "--k", 2, "-o", "other").exit_code == 0
+
+
+def test_results_of_other_pictures_are_not_mixed_in(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        draw(tmp_path / "in" / f"{name}.png")
+    assert run(tmp_path / "in", "--k", 2, "-o", tmp_path / "out").exit_code == 0
+    (tmp_path / "in" / "two.png").unlink()
+    before = written(tmp_path / "out")
+    result = run(tmp_path / "in", "--k", 3, "-o", tmp_path / "out")
+    assert_one_line(result, "two.png' is no result of these pictures", "delete it, or give another")
+    assert written(tmp_path / "out") == before
+    for kind in KINDS:
+        (tmp_path / "out" / kind / "two.png").unlink()
+    assert run(tmp_path / "in", "--k", 3, "-o", tmp_path / "out").exit_code == 0
+    draw(tmp_path / "in" / "three.png")
+    (tmp_path / "in" / "one.png").write_text("no longer a picture")
+    assert run(tmp_path / "in", "--k", 3, "-o", tmp_path / "out").exit_code == 1
+    assert written(tmp_path / "out") == sorted(["index.html", *(f"{kind}/three.png" for kind in KINDS)])
+
+
 def test_a_bad_picture_is_reported_and_skipped(tmp_path: Path) -> None:
     draw(tmp_path / "in" / "good.png")
     (tmp_path / "in" / "bad.png").write_text("not a picture")

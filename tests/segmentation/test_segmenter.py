@@ -102,6 +102,21 @@ def test_the_model_is_left_as_found() -> None:
         assert all(each.grad is None for each in model.parameters())
 
 
+def test_maps_without_anything_are_refused_for_their_reason() -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(ViTConfig(image_size=16, dim=16, depth=2, heads=2)).eval()
+    images = torch.randn(1, 3, 16, 16)
+    with pytest.warns(UserWarning, match="map is zero"), pytest.raises(ValueError, match=r"layer=0: .* after a block"):
+        LatentTokenSegmenter(model, layer=-3).segment(images)
+    with torch.no_grad():
+        model.blocks[0].attn.proj.weight.zero_()  # type: ignore[union-attr, index]
+    refused = pytest.raises(ValueError, match=r"layer=1: .* depends on no other token: take another layer, score or")
+    with pytest.warns(UserWarning, match="map is zero"), refused:
+        LatentTokenSegmenter(model, layer=1).segment(images)
+    LatentTokenSegmenter(model, layer=2).segment(images)
+    LatentTokenSegmenter(model, layer=1, method="rollout").segment(images)
+
+
 def test_landmarks_stand_for_tokens_with_like_latents() -> None:
     model = small_vit()
     whole = LatentTokenSegmenter(model, 2, n_clusters=3).segment(IMAGES)

@@ -70,8 +70,9 @@ class ImageView {
     const own = this.token(patch), columns = this.model.grid[1];
     const best = [...values.keys()].filter((i) => i !== own).sort((a, b) => values[b] - values[a]).slice(0, 3);
     const strongest = best.map((i) => `(${Math.floor(i / columns)}, ${i % columns}) ${brief(values[i])}`).join(", ");
-    const layer = this.model.layers[this.layer];
-    this.readout.replaceChildren(make("b", {}, `Token (${patch.join(", ")}), layer ${layer}. `), `Strongest: ${strongest || "none"}`);
-    this.said = `Row ${patch[0]}, column ${patch[1]}, layer ${layer}. Strongest patches: ${strongest || "none"}.`;
+    const layer = this.model.layers[this.layer], zero = values.every((value) => value === 0);
+    const found = zero ? "Zero: no relevance" : `Strongest: ${strongest || "none"}`;
+    this.readout.replaceChildren(make("b", {}, `Token (${patch.join(", ")}), layer ${layer}. `), found);
+    this.said = `Row ${patch[0]}, column ${patch[1]}, layer ${layer}. ${found}.`;
   }
 }

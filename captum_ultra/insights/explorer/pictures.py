@@ -36,8 +36,10 @@ def data_url(picture: NDArray[Any]) -> str:
 def as_shown(picture: Tensor | NDArray[Any] | None, inputs: Tensor) -> NDArray[np.float32]:
     """The picture to show, [H, W, 3] in 0..1: the given one, or the inputs [1, C, H, W] scaled to their range.
 
+    Integers are bytes, 0..255.
+
     Raises:
-        ValueError: for a picture of another shape.
+        ValueError: for a picture of another shape, or of other values.
 
     Example:
         >>> import torch
@@ -49,9 +51,15 @@ def as_shown(picture: Tensor | NDArray[Any] | None, inputs: Tensor) -> NDArray[n
         low, high = values.min(), values.max()
         values = (values - low) / ((high - low) or 1)
         return np.repeat(values[..., :1], 3, axis=2) if values.shape[2] != 3 else values
-    values = np.asarray(picture.detach().cpu() if isinstance(picture, Tensor) else picture, dtype=np.float32)
+    given = np.asarray(picture.detach().cpu() if isinstance(picture, Tensor) else picture)
+    values = (given / 255 if given.dtype.kind in "iu" else given).astype(np.float32)
     if values.ndim == 3 and values.shape[2] != 3 and values.shape[0] == 3:
         values = values.transpose(1, 2, 0)
     if values.ndim != 3 or values.shape[2] != 3:
         raise ValueError(f"picture must have the shape [H, W, 3] or [3, H, W], got {list(values.shape)}")
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"picture has values from {given.min():.3g} to {given.max():.3g}; expected bytes, or floating point in "
+            "0..1: undo the model's normalisation, or divide by 255"
+        )
     return values

@@ -50,12 +50,13 @@ async function list() {
     const button = make("button", { type: "button", class: "sample", "aria-pressed": "false", onclick: () => choose(each.index) });
     if (each.thumbnail) button.append(make("img", { src: each.thumbnail, alt: "" }));
     button.append(each.words ?? each.label ?? `sample ${each.index}`);
+    if (each.error) button.append(make("div", { class: "quiet" }, each.error));
     if (each.words && each.label) button.append(make("div", { class: "quiet" }, each.label));
     button.setAttribute("aria-label", `sample ${each.index}${each.label ? `, ${each.label}` : ""}`);
     at("samples").append(button);
   }
   at("more").hidden = !more;
-  if (state.sample === null && samples.length) choose(samples[0].index);
+  if (state.sample === null && samples.length) choose((samples.find((each) => !each.error) ?? samples[0]).index);
   else if (!at("samples").children.length) say("The dataset has no sample.");
 }
 
@@ -221,7 +222,7 @@ function draw() {
   const chips = shown.predictions.map(({ index, label, score }) => make("button", {
     type: "button", "aria-pressed": String(shown.explains === "class" && index === shown.target), disabled: shown.explains !== "class",
     onclick: () => { state.target = index; update(); },
-  }, `${label} ${score.toFixed(2)}`));
+  }, `${label} ${score === null ? "beyond all numbers" : score.toFixed(2)}`));
   if (chips.length) chips.unshift(make("span", { class: "quiet" }, "the model sees"));
   if (shown.label !== null) chips.push(make("span", { class: "quiet" }, `true class: ${shown.label}`));
   at("classes").replaceChildren(...chips);
@@ -233,7 +234,7 @@ function explore() {
   const title = `All tokens of sample ${state.sample}`;
   const loaded = () => say(`${title} are below.`);
   say("Explaining all tokens of this sample …");
-  at("explorer").replaceChildren(make("iframe", { src: `explorer?sample=${state.sample}&model=${state.model}`, title, onload: loaded }));
+  at("explorer").replaceChildren(make("iframe", { src: `explorer?sample=${state.sample}&model=${state.model}&key=${state.config.key}`, title, onload: loaded }));
 }
 
 function theme() {

@@ -39,10 +39,12 @@ def test_curves() -> None:
 
 
 def test_what_cannot_be_drawn() -> None:
-    with pytest.raises(ValueError, match="one unit"):
+    with pytest.raises(ValueError, match=r"one unit.*; panels_figure draws several"):
         points_figure([*ROWS, SWEPT[-1]])
-    with pytest.raises(ValueError, match="no row has a place"):
+    panels_figure([*ROWS, SWEPT[-1]])
+    with pytest.raises(ValueError, match="no row has a place on the axis; panels_figure draws rows without"):
         curves_figure(ROWS, "zeta")
+    panels_figure(ROWS)
 
 
 def test_text_says_what_is_not_published() -> None:

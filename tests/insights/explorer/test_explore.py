@@ -180,6 +180,13 @@ def test_a_loaded_model_prepares_its_picture() -> None:
     assert np.abs(255 * found.picture - np.asarray(picture)[:16, :16]).max() < 0.51
 
 
+def test_a_picture_of_bytes_is_shown_as_it_is(model: nn.Module, image: torch.Tensor) -> None:
+    bytes_of = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    for form in (bytes_of, torch.from_numpy(bytes_of).permute(2, 0, 1), Image.fromarray(bytes_of)):
+        (found,) = explore(model, image, layers=[1], picture=form, segmentation=False).models
+        np.testing.assert_allclose(255 * found.picture, bytes_of, rtol=1e-5)
+
+
 def test_text_maps_are_those_of_token_contribution() -> None:
     loaded = load_model("facts-llama")
     context, summary = "Mara lives in Rome.", " Mara is in Italy."
@@ -245,6 +252,7 @@ def test_a_large_page_is_stored_in_coarser_steps(monkeypatch: pytest.MonkeyPatch
         ({"layers": [4]}, ValueError, "4"),
         ({"targets": "some"}, ValueError, "possible"),
         ({"picture": torch.zeros(4, 4)}, ValueError, r"\[H, W, 3\]"),
+        ({"picture": 255 * torch.ones(3, 4, 4)}, ValueError, "255; expected bytes, or floating point in 0..1"),
         ({"inputs": torch.zeros(2, 3, 16, 16)}, ValueError, "one image"),
         ({"inputs": 3}, TypeError, "image tensor"),
         ({"inputs": ("a", "b", "c")}, TypeError, "two strings"),

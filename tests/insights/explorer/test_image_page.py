@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_pointing_shows_the_map_of_the_patch(page: Browser, sample: ImageMaps) -
         for layer, canvas in enumerate(strip, start=1):
             of_layer = sample.maps["first", layer][8 * row + column].reshape(6, 8)
             assert np.abs(page.pixels(canvas)[..., :3] - viridis(of_layer)).max() <= 6
+
+
+def test_a_map_without_relevance_says_so(browser: Browser, sample: ImageMaps, tmp_path: Path) -> None:
+    maps = {key: each.copy() for key, each in sample.maps.items()}
+    maps["first", 3][8 * 1 + 2] = 0
+    browser.open(Explorer.of([replace(sample, maps=maps)], "zero").save(tmp_path / "page.html"))
+    stage = browser.one(".stage[tabindex]")
+    for (row, column), said in (((1, 2), "Zero: no relevance"), ((1, 3), "Strongest: ")):
+        browser.point(stage, (column + 0.5) / 8, (row + 0.5) / 6)
+        assert f"Token ({row}, {column}), layer 3. {said}" in browser.one(".readout").text
 
 
 def test_the_ring_stands_on_the_patch(page: Browser) -> None:
