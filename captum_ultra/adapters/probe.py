@@ -122,11 +122,6 @@ def check_stream(view: TransformerView, inputs: Tensor, stream: Tensor, depends:
     Raises:
         UnsupportedModelError: says what it is.
     """
-    if depends is False:
-        raise UnsupportedModelError(
-            f"{view.name}: what enters the blocks that were found does not depend on the input; they belong to another "
-            "part of the model (another tower?): name the blocks that the input goes through, blocks=[...]"
-        )
     if view.batch_first and stream.shape[0] != inputs.shape[0]:
         packed = stream.shape[0] == 1
         reason = (
@@ -137,6 +132,11 @@ def check_stream(view: TransformerView, inputs: Tensor, stream: Tensor, depends:
         )
         raise UnsupportedModelError(
             f"{view.name} carries a stream of shape {list(stream.shape)} for a batch of {inputs.shape[0]}; {reason}"
+        )
+    if _more_than_ids(inputs, stream) and depends is False:
+        raise UnsupportedModelError(
+            f"{view.name}: what enters the blocks that were found does not depend on the input; they belong to another "
+            "part of the model (another tower?): name the blocks that the input goes through, blocks=[...]"
         )
     if _more_than_ids(inputs, stream) and not depends:
         raise UnsupportedModelError(

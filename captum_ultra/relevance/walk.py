@@ -44,10 +44,15 @@ class Walk:
             UnsupportedModelError: if blocks did not run.
         """
         if self.passed < self.last:
+            none = self.passed == 0
             raise UnsupportedModelError(
-                f"only {self.passed} of the {self.last} blocks needed were run by the model: name those that this "
-                "input really goes through, in order, as blocks=[...] (those whose forward is called directly, and not "
-                "the module, no hook can see)"
+                f"{'none' if none else f'only {self.passed}'} of the {self.last} blocks needed were run by the model: "
+                + (
+                    "this input goes through another part of it, or their forward is called directly, past every hook. "
+                    "Explain that part by itself, or name the blocks that the input goes through, blocks=[...]"
+                    if none
+                    else "name those that this input really goes through, in order, as blocks=[...]"
+                )
             )
 
     def enter(self, index: int, block: nn.Module, values: Any) -> Tensor:
@@ -85,6 +90,12 @@ class Walk:
         carried = first_tensor(values)
         if carried is None or carried.dim() != 3 or not carried.is_floating_point():
             found = "no tensor" if carried is None else f"a tensor of shape {tuple(carried.shape)}"
+            if carried is not None and carried.dim() == 2:
+                raise UnsupportedModelError(
+                    f"{type(block).__name__} carries {found}, [tokens, channels] without an axis of samples: the model "
+                    "packs its inputs into one sequence, which cannot be told apart. Explain a model that keeps a "
+                    "residual stream [batch, tokens, channels]"
+                )
             raise UnsupportedModelError(
                 f"{type(block).__name__} carries {found} where a residual stream [batch, tokens, channels] is "
                 "expected; convolutional, windowed and graph models have no such stream. Where a part of the "

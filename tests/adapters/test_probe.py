@@ -214,6 +214,46 @@ def test_a_part_is_not_explained_as_the_whole(sizes: tuple[int, int], words: str
         lta.attribute(images, token=0, output="tokens")
 
 
+def test_a_part_behind_one_that_runs_without_gradients() -> None:
+    class Frozen(Staged):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.patch(images).flatten(2).transpose(1, 2)
+                for block in self.first:
+                    x = block(x)
+            for block in self.second:
+                x = block(x)
+            return x
+
+    with pytest.raises(UnsupportedModelError, match=r"2 run before the first of them .first.0"):
+        LatentTokenAttribution(Frozen(2, 3)).attribute(torch.randn(1, 3, 32, 32), output="tokens")
+
+
+def test_a_share_that_goes_to_a_sink_is_no_mixing() -> None:
+    class Sink(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            q, pair = self.query(x), self.pair(x)
+            scores = q @ pair[..., :DIM].mT
+            kept = scores.logsumexp(-1, keepdim=True).sigmoid()
+            return x + self.out(kept * (scores.softmax(-1) @ pair[..., DIM:]))
+
+    model = nn.Sequential(Sink(odd()), Sink(odd()))
+    assert LatentTokenAttribution(model).attribute(torch.randn(2, TOKENS, DIM)).shape == (2, TOKENS)
+
+
+def test_a_model_that_packs_pictures_says_so() -> None:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(DIM, DIM)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](x.flatten(0, 1))
+
+    with pytest.raises(UnsupportedModelError, match="packs its inputs into one sequence"):
+        LatentTokenAttribution(Packed(), blocks="layers").attribute(torch.randn(2, TOKENS, DIM))
+
+
 class Drawing(nn.Module):
     """Draws its tokens, or the dropout of its blocks, at random."""
 

@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, Callable[[], nn.Module], tuple[int, ...], str, str]] = 
     ("hf-Albert", hf_model("Albert", **_SMALL, vocab_size=60, embedding_size=16), IDS,
      "AlbertModel runs one AlbertAttention several times", "weights of their own"),
     ("hf-Longformer", hf_model("Longformer", **_SMALL, vocab_size=60, attention_window=4), IDS,
-     "LongformerModel: the blocks found carry 12 tokens for 9 ids", "tokens are added"),
+     "LongformerModel: the blocks found carry 12 tokens for 9 ids", "give embeddings"),
     ("hf-XLNet", hf_model("XLNet", d_model=32, n_layer=1, n_head=4, d_inner=32, vocab_size=60), IDS,
      r"XLNetModel carries a stream of shape \[9, 1, 32\]", "the batch comes first"),
     ("hf-ViTMAE", hf_model("ViTMAE", **_SMALL, image_size=64, patch_size=16), IMAGE,

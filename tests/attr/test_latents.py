@@ -94,7 +94,7 @@ def test_what_cannot_be_read() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
             return self.patch(x)
 
-    with pytest.raises(UnsupportedModelError, match=r"only 0 of the 1 blocks needed were run"):
+    with pytest.raises(UnsupportedModelError, match=r"none of the 1 blocks needed were run"):
         LatentReader(Unused().eval(), 1, blocks="blocks")(models.images())
 
     class NoStream(nn.Module):

@@ -34,6 +34,8 @@ from captum_ultra.relevance.walk import LastLayerReached, walk
 
 __all__ = ["examine"]
 
+_NORMALISERS = {torch.logsumexp, torch.Tensor.logsumexp}
+
 
 def examine(
     run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], *, batch_first: bool = True,
@@ -82,6 +84,7 @@ class _Chain(TorchFunctionMode):
         self._block: int | None = None
         self._paused = False
         self._before: list[tuple[str, Tensor]] = []
+        self._blind: list[str] = []  # attention that ran while gradients were switched off
         self._kinds: set[type] = set()
         self._name = ""
         self._seen = 0
@@ -96,7 +99,7 @@ class _Chain(TorchFunctionMode):
         with self._pause(stream.device):
             if self._last is None:
                 self._on_start(stream)
-                lying = leads_to(stream, self._before)
+                lying = leads_to(stream, self._before) if stream.requires_grad else self._blind
                 self.outside += [OutsideAttention(name, "before") for name in lying]
                 self._rows = Rows(stream.shape[1], index)
             else:
@@ -177,6 +180,8 @@ class _Chain(TorchFunctionMode):
             with self:  # its own operations are what is looked at
                 return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
         result = func(*args, **kwargs)
+        if func in _NORMALISERS and self._block is not None:
+            return result.detach()  # of scores, beside their softmax: a share that goes to a sink
         if func is F.scaled_dot_product_attention:
             return self._fused(result, *args, **kwargs)
         if func in SOFTMAX and is_over_keys(result, args, kwargs):
@@ -262,6 +267,7 @@ class _Chain(TorchFunctionMode):
             return
         if self._last is None:
             self._before.append((self.named.name, output))
+            self._blind += [] if torch.is_grad_enabled() else [self.named.name]
         elif square:
             with self._pause(output.device):
                 if leads_to(query, [("", self._last)]):

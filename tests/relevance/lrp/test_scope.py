@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra import LRP, ConservativeLRP, GenericAttention, PartialLRP, UnsupportedModelError
-from tests.builders import case_named
+from tests.builders import case_named, timm_models
 from tests.builders.classifiers import classifier_named
 from tests.reference import lrp as reference
 from tests.relevance.lrp.propagate import input_relevance
@@ -229,7 +229,19 @@ def test_a_batch_is_explained_like_its_samples(name: str) -> None:
     def head(output: Any) -> Tensor:
         return features(output if case.batch_first else output.transpose(0, 1))
 
-    for method in (LRP(model, head=head), ConservativeLRP(model, head=head)):
+    assert_batch_is_its_samples([LRP(model, head=head), ConservativeLRP(model, head=head)], inputs, axis)
+
+
+def test_a_batch_of_images_in_their_own_sizes() -> None:
+    model = timm_models.build(
+        "naflexvit_base_patch16_gap", img_size=None, embed_dim=32, depth=2, num_heads=4
+    ).eval().double()  # fmt: skip
+    inputs = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    assert_batch_is_its_samples([LRP(model), ConservativeLRP(model)], inputs, 0)
+
+
+def assert_batch_is_its_samples(methods: list[Any], inputs: Tensor, axis: int) -> None:
+    for method in methods:
         together = method.attribute(inputs, target=1, output="tokens")
         apart = [method.attribute(each, target=1, output="tokens") for each in inputs.split(1, axis)]
         torch.testing.assert_close(together, torch.cat(apart), rtol=1e-5, atol=1e-8)
