@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from captum_ultra.adapters.view import TransformerView
 from captum_ultra.errors import UnsupportedModelError, warn_caller
 from captum_ultra.relevance import explaining
 from captum_ultra.relevance.probe import InputLeaf, OutsideAttention, examine
+from captum_ultra.relevance.probe.reach import Rows, gradients_to
 from captum_ultra.relevance.walk import LastLayerReached, walk
 
-__all__ = ["Findings", "check_stream", "container_name", "layout_only", "probe"]
+__all__ = ["Findings", "check_stream", "container_name", "layout_only", "probe", "say_what_is_left_out"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,18 @@ class Findings:
         outside: attention that no block holds, between the input and what the model returns.
         adds_tokens: whether there are more tokens than ids: virtual ones of prompt tuning, an appended CLS.
         probed: whether the blocks were checked, or the layout alone was read.
+        finite: whether the latents were; nothing is found out with others.
+        tokens: number of tokens that were looked at.
+        samples: number of samples that were looked at.
     """
 
     layout: TokenLayout | None = None
     outside: tuple[OutsideAttention, ...] = ()
     adds_tokens: bool = False
     probed: bool = True
+    finite: bool = True
+    tokens: int = 0
+    samples: int = 0
 
 
 def probe(view: TransformerView, model: nn.Module, inputs: Tensor, extra: Any, *, chosen: bool) -> Findings:
@@ -53,7 +61,7 @@ def probe(view: TransformerView, model: nn.Module, inputs: Tensor, extra: Any, *
     Raises:
         UnsupportedModelError: names what the model does that no explanation would show, and what to do.
     """
-    random = _random_state(inputs.device)
+    states = _random_states(inputs.device)
     layouts: list[TokenLayout] = []
     started: list[Tensor] = []
     leaf = InputLeaf(inputs)
@@ -61,30 +69,33 @@ def probe(view: TransformerView, model: nn.Module, inputs: Tensor, extra: Any, *
     def start(stream: Tensor) -> None:
         # Gradients that are switched off say nothing of where the stream comes from.
         known = leaf.found and leaf.leaf is None and torch.is_grad_enabled()
-        depends = stream.requires_grad if known else None
-        check_stream(view, inputs, stream, depends)
+        check_stream(view, inputs, stream, stream.requires_grad if known else None)
         started.append(stream.detach().clone())
         if leaf.leaf is not None and _is_image(inputs):
             layouts.append(read_layout(stream, leaf.leaf))
+        else:
+            _warn_of_mixed_tokens(view, stream, leaf.made)
 
     with leaf:
-        outside, latents = examine(
+        examined = examine(
             lambda: view.call(view.model, leaf.inputs, extra), view.model, view.blocks, batch_first=view.batch_first,
-            to_the_end=_is_image(inputs) or not view.stop_early, on_start=start,
+            to_the_end=_is_image(inputs) or not view.stop_early, made=() if _is_image(inputs) else leaf.made,
+            on_start=start,
         )  # fmt: skip
-    drew = not torch.equal(random, _random_state(inputs.device))
+    drew = states != _random_states(inputs.device)
     _check_repeats(view, inputs, extra, started[0], 0)
     if drew:
-        _check_repeats(view, inputs, extra, latents, len(view.blocks))
-    if outside:
-        _say_what_is_left_out(view, model, outside, chosen)
+        _check_repeats(view, inputs, extra, examined.latents, len(view.blocks))
     adds = _more_than_ids(inputs, started[0])
     if adds:
         warn_caller(
             f"{view.name} makes {started[0].shape[1]} tokens of {inputs.shape[1]} ids; tokens are counted, and rows "
             "hold relevance, as the model sees them"
         )
-    return Findings(layouts[0] if layouts else None, tuple(dict.fromkeys(outside)), adds)
+    outside = tuple(dict.fromkeys(examined.outside))
+    say_what_is_left_out(view, model, outside, chosen)
+    layout = layouts[0] if layouts else None
+    return Findings(layout, outside, adds, True, examined.finite, started[0].shape[1], len(started[0]))
 
 
 def layout_only(view: TransformerView, inputs: Tensor, extra: Any) -> Findings:
@@ -110,6 +121,18 @@ def layout_only(view: TransformerView, inputs: Tensor, extra: Any) -> Findings:
     return Findings(found[0], probed=False)
 
 
+def _warn_of_mixed_tokens(view: TransformerView, stream: Tensor, made: Sequence[Tensor]) -> None:
+    """Warn where tokens that enter the first block [B, n, d] hold more than their own input."""
+    rows = Rows(stream.shape[1], 0)
+    leaves = [each for each in made if each.shape[:2] == stream.shape[:2]]
+    found = gradients_to(leaves, stream, rows.cotangent(stream, 1)) if leaves else []
+    if any(each is not None and rows.reach_others(each, 1) for each in found):
+        warn_caller(
+            f"{view.name} mixes its tokens before the first block (a convolution, a recurrent layer): relevance is "
+            "that of the tokens that enter it, which hold something of their neighbours"
+        )
+
+
 def check_stream(view: TransformerView, inputs: Tensor, stream: Tensor, depends: bool | None = None) -> None:
     """Raise where the stream [B, n, d] that enters the first block is not one of these inputs.
 
@@ -122,11 +145,13 @@ def check_stream(view: TransformerView, inputs: Tensor, stream: Tensor, depends:
     Raises:
         UnsupportedModelError: says what it is.
     """
-    if view.batch_first and stream.shape[0] != inputs.shape[0]:
-        packed = stream.shape[0] == 1
+    if (view.batch_first or _is_image(inputs)) and stream.shape[0] != inputs.shape[0]:
         reason = (
             "it packs its samples into one sequence: explain one sample at a time"
-            if packed
+            if stream.shape[0] == 1
+            else "it holds several sequences a sample: it attends within patches or windows, so that most tokens never "
+            "meet; explain a model with global attention"
+            if stream.shape[0] % inputs.shape[0] == 0 and stream.shape[1] != inputs.shape[0]
             else "tokens may come first only where nn.MultiheadAttention(batch_first=False) says so: wrap the blocks "
             "so that the batch comes first"
         )
@@ -177,7 +202,7 @@ def _check_repeats(view: TransformerView, inputs: Tensor, extra: Any, before: Te
         walk(view.blocks, batch_first=view.batch_first, enter=enter, leave=leave, last=last),
         suppress(LastLayerReached),
     ):
-        view.call(view.model, inputs.clone() if inputs.is_inference() else inputs, extra)
+        view.call(view.model, inputs.clone(), extra)
     same = seen[0].shape == before.shape and torch.allclose(
         seen[0].float(), before.float(), rtol=1e-2 if before.dtype.itemsize < 4 else 1e-4, atol=1e-4, equal_nan=True
     )
@@ -190,9 +215,16 @@ def _check_repeats(view: TransformerView, inputs: Tensor, extra: Any, before: Te
         )
 
 
-def _say_what_is_left_out(
+def say_what_is_left_out(
     view: TransformerView, model: nn.Module, outside: Sequence[OutsideAttention], chosen: bool
 ) -> None:
+    """Warn of attention that no block holds; refuse, where the caller did not name the blocks.
+
+    Raises:
+        UnsupportedModelError: names the attention, and what to give as ``blocks=``.
+    """
+    if not outside:
+        return
     parts = []
     for where, words in (("before", "before the first of them"), ("behind", "behind the last of them")):
         names = list(dict.fromkeys(each.module for each in outside if each.where == where))
@@ -216,8 +248,7 @@ def _is_image(inputs: Tensor) -> bool:
     return inputs.dim() == 4 and inputs.is_floating_point()
 
 
-def _random_state(device: torch.device) -> Tensor:
+def _random_states(device: torch.device) -> list[Any]:
     """The states of the generators that a model may draw from."""
-    if device.type == "cuda":
-        return torch.cat([torch.get_rng_state(), torch.cuda.get_rng_state(device)])
-    return torch.get_rng_state()
+    states = [torch.get_rng_state().tolist(), random.getstate()]
+    return [*states, torch.cuda.get_rng_state(device).tolist()] if device.type == "cuda" else states

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
 
-from captum_ultra.adapters.probe import Findings, layout_only, probe
+from captum_ultra.adapters.layout import TokenLayout
+from captum_ultra.adapters.probe import Findings, layout_only, probe, say_what_is_left_out
 from captum_ultra.adapters.resolve import Blocks, check_model, resolve
 from captum_ultra.adapters.view import TransformerView, split_arguments
 from captum_ultra.relevance import explaining
@@ -69,17 +70,43 @@ class ModelViews:
         return view
 
     def probed(self, view: TransformerView, inputs: Tensor, extra: Any = None) -> TransformerView:
-        """The view with what was found out about it, for which the model runs the first time."""
+        """The view with what was found out about it, for which the model runs the first time.
+
+        And again, where an input shows more than the one that was looked at: several samples, or twice as many tokens.
+        """
+        chosen = self._blocks is not None
         with explaining(self.model, gradients=False):
-            kept, key = _kept(self.model), (_kind_of_call(inputs, extra), tuple(map(id, view.blocks)))
+            kind, additions = _kind_of_call(inputs, extra), _additions(self.model)
+            kept, key = _kept(self.model), (kind, tuple(map(id, view.blocks)), additions)
             found = kept.findings.get(key)
-            if found is None or (self._probe and not found.probed):
+            if found is None or (self._probe and not _covers(found, inputs)):
                 if self._probe:
-                    found = probe(view, self.model, inputs, extra, chosen=self._blocks is not None)
+                    found = probe(view, self.model, inputs, extra, chosen=chosen)
                 else:
                     found = layout_only(view, inputs, extra)
-                kept.findings[key] = found
+                if found.finite:
+                    kept.findings[key] = found
+            elif found.outside and not chosen:  # the same blocks, named by someone else
+                say_what_is_left_out(view, self.model, found.outside, chosen)
+            elif found.layout and not _is_certain(found.layout, extra):
+                found = replace(found, layout=layout_only(view, inputs, extra).layout)
         return replace(view, findings=found)
+
+
+def _covers(found: Findings, inputs: Tensor) -> bool:
+    """Whether what was found out holds for an input."""
+    longer = inputs.dim() < 4 and inputs.dim() > 1 and inputs.shape[1] >= 2 * found.tokens
+    return found.probed and not longer and (len(inputs) == 1 or found.samples > 1)
+
+
+def _is_certain(layout: TokenLayout, extra: Any) -> bool:
+    """Whether a layout is that of every picture of its size: it may follow the contents, or a mask that was given."""
+    args, kwargs = split_arguments(extra)
+    return (
+        layout.grid is not None
+        and layout.order is None
+        and not any(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
+    )
 
 
 class _Kept:
@@ -115,7 +142,21 @@ def _state(model: nn.Module) -> Any:
     weights = tuple(
         (id(each), 0 if each.is_inference() else each._version, each.dtype, each.device) for each in model.parameters()
     )
-    return hash(weights), getattr(getattr(model, "config", None), "_attn_implementation", None)
+    buffers = tuple((id(each), 0 if each.is_inference() else each._version) for each in model.buffers())
+    return hash((weights, buffers)), getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+def _additions(model: nn.Module) -> Any:
+    """The code that was added to modules, and may come and go: hooks of others, and a forward of their own."""
+    found = []
+    for place, module in enumerate(model.modules()):
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), vars(module).get("forward"))
+        found += [
+            (place, getattr(each, "__code__", type(each)))
+            for each in hooks
+            if each is not None and not str(getattr(each, "__module__", "")).startswith("captum_ultra")
+        ]
+    return tuple(found)
 
 
 def _kind_of_call(inputs: Tensor, extra: Any) -> Any:
@@ -125,6 +166,8 @@ def _kind_of_call(inputs: Tensor, extra: Any) -> Any:
 
 def _kind(value: Any) -> Any:
     """What a run may depend on, beside numbers: of pictures the size, of sequences not the length."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.dtype, value.item()
     if isinstance(value, Tensor):
         return value.dtype, tuple(value.shape[1:]) if value.dim() == 4 else value.dim()
     return value if isinstance(value, bool | int | float | str | None) else type(value)

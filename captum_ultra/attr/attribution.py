@@ -172,8 +172,9 @@ class TokenAttribution(GradientAttribution):
             view = self._views.probed(view, tensor, additional_forward_args)
             if view.findings and view.findings.layout:
                 presentation.check_layout(view.findings.layout, tensor)
-            masked = additional_forward_args is not None and tensor.dim() < 4
-            if masked and isinstance(question, LatentQuestion) and question.targets.named:
+            if isinstance(question, LatentQuestion) and tensor.dim() < 4 and (
+                question.targets.from_the_end or (additional_forward_args is not None and question.targets.named)
+            ):  # fmt: skip
                 question.padding = padding_of(view, tensor, additional_forward_args)
             runs = runs_for({self: chosen}, view, tensor, additional_forward_args, [question], layers)
             maps = [self._map(Asked(runs, question, each, chosen), presentation) for each in layers]

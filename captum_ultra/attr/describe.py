@@ -200,7 +200,7 @@ def _cost(
 
     def forward() -> None:
         with explaining(view.model, gradients=False):
-            view.call(view.model, inputs, common["additional_forward_args"])
+            view.call(view.model, inputs.clone(), common["additional_forward_args"])
 
     def explain(targets: int) -> None:
         method.attribute(inputs, token=[token] * targets, layer=-1, output="tokens", **common)

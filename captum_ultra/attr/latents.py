@@ -88,7 +88,7 @@ def stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any)
     last = number if view.stop_early else None
     with walk(view.blocks, batch_first=view.batch_first, enter=enter, leave=leave, last=last) as walked:
         with suppress(LastLayerReached):
-            view.call(view.model, inputs, extra)
+            view.call(view.model, inputs.clone(), extra)
         walked.last = number
     walked.check_ended()
     return seen[0]

@@ -121,7 +121,7 @@ class Runs:
 
     def again(self) -> Any:
         """What the model returns for the same inputs."""
-        return self.view.call(self.view.model, self.inputs, self.extra)
+        return self.view.call(self.view.model, self.inputs.clone(), self.extra)
 
     def _serving(self, kind: Kind) -> Kind:
         """An observed run serves as one that is not."""
@@ -170,7 +170,7 @@ def layout_of(view: TransformerView, inputs: Tensor, extra: Any = None) -> Token
 def padding_of(view: TransformerView, inputs: Tensor, extra: Any = None) -> Tensor:
     """True for the tokens [B, n] that the model masks as padding; runs it up to the end of its first block."""
     return padding_of_run(
-        lambda: view.call(view.model, _usable(inputs), extra), view.model, view.blocks, batch_first=view.batch_first,
+        lambda: view.call(view.model, inputs.clone(), extra), view.model, view.blocks, batch_first=view.batch_first,
         stop_early=view.stop_early,
     )  # fmt: skip
 
@@ -207,8 +207,9 @@ def follow(
         layouts.append(known or TokenLayout(stream.shape[1]))
         on_layout(layouts[0], stream)
 
+    # A model may change its input in place, and one made under inference mode cannot take part in a backward pass.
     trace = trace_run(
-        lambda: on_output(view.call(view.model, _usable(inputs), extra)), view.model, view.blocks, graph, layers,
+        lambda: on_output(view.call(view.model, inputs.clone(), extra)), view.model, view.blocks, graph, layers,
         first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early, on_start=start,
     )  # fmt: skip
     return trace, layouts[0]
@@ -226,8 +227,3 @@ def half_precision_explained(model: nn.Module) -> Iterator[None]:
             f"{type(model).__name__} is in float16, which this device cannot compute everywhere ({error}); "
             "use model.bfloat16() or model.float()"
         ) from error
-
-
-def _usable(inputs: Tensor) -> Tensor:
-    """Inputs made under inference mode cannot take part in a backward pass; a copy can."""
-    return inputs.clone() if inputs.is_inference() else inputs

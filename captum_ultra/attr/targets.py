@@ -38,6 +38,13 @@ class Targets:
         """Whether single tokens are named, rather than all tokens or all patches."""
         return not isinstance(self.token, str)
 
+    @property
+    def from_the_end(self) -> bool:
+        """Whether a token is counted from the end."""
+        if self.per_sample is not None:
+            return bool((self.per_sample < 0).any())
+        return self.named and any(isinstance(each, int) and each < 0 for each in self.token or ())
+
     def indices(self, layout: TokenLayout, batch: int, device: torch.device, padding: Tensor | None = None) -> Tensor:
         """Token indices [B, T] within 0..n-1.
 

@@ -23,6 +23,7 @@ __all__ = ["padding_in", "padding_of_run"]
 
 # Scores so far below the largest of their row have no probability left in any precision.
 _NEVER = -100.0
+_NONE = 1e-30
 
 
 def padding_of_run(
@@ -106,7 +107,7 @@ class _Watch(TorchFunctionMode):
             self._fused(*args, **kwargs)
         result = func(*args, **kwargs)
         if func in SOFTMAX and is_over_keys(result, args, kwargs):
-            self._note(result > 0)
+            self._note(result > _NONE)
         return result
 
     def _fused(

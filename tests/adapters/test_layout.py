@@ -142,6 +142,15 @@ def _means(patches: Tensor, others: Tensor) -> Tensor:
     return patches.mean(1, keepdim=True) + others
 
 
+def _corner(patches: Tensor, others: Tensor) -> Tensor:
+    return patches.unflatten(1, (2, 4))[:, :, :2].flatten(1, 2)
+
+
+def _sorted(patches: Tensor, others: Tensor) -> Tensor:
+    order = patches[..., 0].argsort(1)
+    return patches.gather(1, order[..., None].expand_as(patches))
+
+
 def _steps(patches: Tensor, others: Tensor) -> Tensor:
     return patches.cumsum(1)[:, :7]
 
@@ -149,13 +158,14 @@ def _steps(patches: Tensor, others: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("arrange", "reason"),
     [
+        (_corner, "4 patches see form no grid"), (_sorted, "different places of the samples"),
         (_means, "3 patches see form no grid"), (_steps, "7 patches see form no grid"),
         (lambda p, o: p.detach(), "no gradient leads"),
         (lambda p, o: o.expand(len(p), -1, -1) + 0 * p.sum(), "none of"),
     ],
 )  # fmt: skip
 def test_where_tokens_look_nowhere_in_particular_there_are_rows_but_no_map(arrange: Any, reason: str) -> None:
-    model, images = Arranged(arrange).eval(), torch.randn(1, 3, 16, 32)
+    model, images = Arranged(arrange).eval(), torch.randn(2, 3, 16, 32)
     lta = LatentTokenAttribution(model)
     runs = list[object]()
     for _ in range(2):
@@ -163,7 +173,7 @@ def test_where_tokens_look_nowhere_in_particular_there_are_rows_but_no_map(arran
             lta.attribute(images, token=1)
         model.steps.register_forward_hook(lambda *args: runs.append(args))
     assert not runs  # the second time it is known before the model runs
-    assert lta.attribute(images, token=1, output="tokens").shape[0] == 1
+    assert lta.attribute(images, token=1, output="tokens").shape[0] == 2
     with pytest.raises(ValueError, match=f"grid of patches: .*{reason}"):
         lta.attribute(images, token=(0, 1), output="tokens")
 
@@ -178,3 +188,11 @@ def test_stems_of_overlapping_convolutions(strides: tuple[int, ...]) -> None:
     model.patch = nn.Sequential(*layers, nn.Conv2d(16, 32, 1))  # type: ignore[assignment]
     layout = LatentTokenAttribution(model).token_layout(torch.randn(1, 3, 48, 32))
     assert layout == TokenLayout(27, 3, (6, 4))
+
+
+def test_a_picture_that_shows_nothing_is_not_the_last_word() -> None:
+    model = Arranged(lambda p, o: torch.cat([o, p], 1)).eval()
+    model.patch = nn.Sequential(nn.Conv2d(3, 32, 8, 8, bias=False), nn.ReLU())  # type: ignore[assignment]
+    lta = LatentTokenAttribution(model)
+    assert lta.token_layout(torch.zeros(1, 3, 16, 32)).grid is None
+    assert lta.token_layout(torch.randn(1, 3, 16, 32)) == TokenLayout(11, 3, (2, 4))

@@ -34,6 +34,14 @@ class Oddity:
         """What the values are multiplied by."""
         return A
 
+    def product(self, A: Tensor, v: Tensor) -> Tensor:
+        """How the values are multiplied."""
+        return A @ v
+
+    def used(self, A: Tensor) -> Tensor:
+        """What else is made of the probabilities, [B, H, n]."""
+        return torch.zeros_like(A[..., 0])
+
     def attended(self, y: Tensor) -> Tensor:
         """What is made of the attention's output."""
         return y
@@ -62,7 +70,8 @@ class Block(nn.Module):
         if odd.fused:
             y = F.scaled_dot_product_attention(q, k, v)
         else:
-            y = odd.probabilities((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)) @ v
+            A = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+            y = odd.product(odd.probabilities(A), v) + odd.used(A)[..., None]
         y = odd.attended(self.out(y.transpose(1, 2).flatten(2)))
         x = odd.joined(x, y + odd.beside(normed))
         return x + self.mlp(x) if type(odd).joined is Oddity.joined else x
@@ -103,6 +112,7 @@ MEMORY = torch.randn(1, TOKENS, DIM, generator=torch.Generator().manual_seed(1))
 REFUSED = {
     "convolution beside": (odd(beside=neighbours), "block 0 .*moves information.*beside its attention"),
     "pooling beside": (odd(beside=lambda x: x.mean(1, keepdim=True).expand_as(x)), "beside its attention"),
+    "last token into the first": (odd(beside=lambda x: F.pad(x[:, -1:], (0, 0, 0, 8))), "moves information.*beside"),
     "into the first token alone": (odd(beside=lambda x: F.pad(x.mean(1, keepdim=True), (0, 0, 0, 8))), "beside"),
     "from the first token alone": (odd(beside=lambda x: x[:, :1].expand_as(x)), "moves information.*beside"),
     "convolution before": (odd(tokens=neighbours), "moves information.*to make its queries"),
@@ -114,6 +124,7 @@ REFUSED = {
     "talking heads": (eager(probabilities=lambda A: 0.7 * A + 0.3 * A.flip(1)), "does not multiply the values"),
     "differential": (eager(probabilities=lambda A: A - 0.4 * A.roll(1, 1)), "does not multiply the values"),
     "top two, normalised": (eager(probabilities=lambda A: F.normalize(top_two(A), p=1, dim=-1)), "does not multiply"),
+    "other uses of the probabilities": (eager(used=lambda A: A.sum(-2)), "moves information"),
     "no residual sum": (odd(joined=lambda x, y: y), "residual sum stands outside"),
     "samples mixed": (odd(beside=lambda x: x.roll(1, 0)), "mixes the samples of a batch"),
 }  # fmt: skip
@@ -134,6 +145,10 @@ def test_blocks_that_mix_tokens_where_no_map_shows_it(name: str) -> None:
 ACCEPTED = {
     "plain": odd(), "own softmax": eager(), "zeros among the probabilities": eager(probabilities=top_two),
     "token by token beside": odd(beside=lambda x: x.square()),
+    "another order": eager(product=lambda A, v: (v.mT @ A.mT).mT),
+    "two products": eager(product=lambda A, v: A @ v + A @ v.tanh()),
+    "a constant beside the values": eager(product=lambda A, v: A @ torch.ones_like(v) + torch.matmul(A, v)),
+    "a sum": eager(product=lambda A, v: torch.einsum("bhjd,bhij->bhid", v, A)),
     "keys of another depth": odd(memory=lambda x: x.tanh() * 3),
 }  # fmt: skip
 
@@ -159,7 +174,7 @@ def test_what_leaves_a_block_must_enter_the_next(name: str) -> None:
     torch.manual_seed(0)
     between, message = BETWEEN[name]
     with pytest.raises(
-        UnsupportedModelError, match=f"block 1 .* is not what left block 0.*{message}|block 2 .*{message}"
+        UnsupportedModelError, match=f"block 1 .* is not what left the block before.*{message}|block 2 .*{message}"
     ):
         LatentTokenAttribution(Model(odd(), between)).attribute(torch.randn(2, TOKENS, DIM), token=3)
 
@@ -175,6 +190,116 @@ def test_blocks_that_are_passed_over() -> None:
         LatentTokenAttribution(model, blocks=["layers.0", "layers.2"]).attribute(x)
     with pytest.raises(UnsupportedModelError, match="passed over"):
         LatentTokenAttribution(model, blocks=["layers.0", "layers.2"]).attribute(x, token=2, layer=1)
+
+
+class Aside(nn.Module):
+    """Blocks that are given something made of the whole stream, as it was before the first of them."""
+
+    def __init__(self, given: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.given, self.embed = given, nn.Linear(DIM, DIM)
+        self.layers = nn.ModuleList(Given() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        beside = self.given(x)
+        for layer in self.layers:
+            x = layer(x, beside)
+        return x
+
+
+class Given(Block):
+    def __init__(self) -> None:
+        super().__init__(odd())
+
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        return super().forward(x) + (0 if beside is None else beside)
+
+
+def test_what_is_handed_round_the_blocks() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, TOKENS, DIM)
+    with pytest.raises(UnsupportedModelError, match=r"block 0 .*beside its attention"):
+        LatentTokenAttribution(Aside(lambda x: x.mean(1, keepdim=True))).attribute(x)
+    assert LatentTokenAttribution(Aside(torch.tanh)).attribute(x).shape == (2, TOKENS)
+
+
+@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("direction", ["into the first", "from the first", "into the last"])
+def test_mixing_in_a_single_block(block: int, direction: str) -> None:
+    torch.manual_seed(0)
+
+    def beside(x: Tensor) -> Tensor:
+        if direction == "from the first":
+            return x[:, :1].expand_as(x)
+        mean = x.mean(1, keepdim=True)
+        return F.pad(mean, (0, 0, 0, 8) if direction == "into the first" else (0, 0, 8, 0))
+
+    model = nn.Sequential(*(Block(odd(beside=beside) if each == block else odd()) for each in range(4)))
+    with pytest.raises(UnsupportedModelError, match=rf"block {block} .*beside its attention"):
+        LatentTokenAttribution(model).attribute(torch.randn(1, TOKENS, DIM))
+
+
+def test_an_input_that_shows_more_is_looked_at_again() -> None:
+    torch.manual_seed(0)
+    model = Model(odd(beside=lambda x: x.mean(1, keepdim=True).expand_as(x) if x.isfinite().all() else x))
+    LatentTokenAttribution(model, blocks="layers").attribute(torch.randn(1, 1, DIM))
+    with pytest.raises(UnsupportedModelError, match="moves information"):
+        LatentTokenAttribution(model, blocks="layers").attribute(torch.randn(1, TOKENS, DIM))
+    model = Model(odd(beside=lambda x: x.roll(1, 0)))
+    LatentTokenAttribution(model, blocks="layers").attribute(torch.randn(1, TOKENS, DIM))
+    with pytest.raises(UnsupportedModelError, match="samples of a batch"):
+        LatentTokenAttribution(model, blocks="layers").attribute(torch.randn(3, TOKENS, DIM))
+    model = Model(odd(beside=neighbours))
+    with pytest.raises(ValueError, match="NaN"):
+        LatentTokenAttribution(model, blocks="layers").attribute(torch.full((1, TOKENS, DIM), torch.nan))
+    with pytest.raises(UnsupportedModelError, match="moves information"):
+        LatentTokenAttribution(model, blocks="layers").attribute(torch.randn(1, TOKENS, DIM))
+
+
+@pytest.mark.parametrize("change", ["hook", "forward", "buffer"])
+def test_changes_beside_modules_and_weights_are_seen(change: str) -> None:
+    torch.manual_seed(0)
+    model, x = Model(odd()), torch.randn(1, TOKENS, DIM)
+    block = model.layers[1]
+    block.register_buffer("much", torch.zeros(()))
+    block.oddity = odd(beside=lambda x: block.much * neighbours(x))
+    LatentTokenAttribution(model, blocks="layers").attribute(x)
+    if change == "hook":
+        block.register_forward_hook(lambda module, args, output: neighbours(output))
+    elif change == "forward":
+        usual = block.forward
+        block.forward = lambda x: neighbours(usual(x))  # type: ignore[method-assign]
+    else:
+        block.get_buffer("much").fill_(1)
+    with pytest.raises(UnsupportedModelError, match=r"block 1 .*moves information|tokens are mixed in between"):
+        LatentTokenAttribution(model, blocks="layers").attribute(x)
+
+
+def test_tokens_that_are_mixed_before_the_first_block() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.lstm, self.model = nn.Embedding(20, DIM), nn.LSTM(DIM, DIM, batch_first=True), Model(odd())
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.model(self.lstm(self.embed(ids))[0])
+
+    with pytest.warns(UserWarning, match="mixes its tokens before the first block"):
+        LatentTokenAttribution(Recurrent()).attribute(torch.randint(20, (1, 7)))
+
+
+def test_a_model_that_changes_its_input_in_place() -> None:
+    class Normalising(Staged):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images.sub_(0.5).div_(0.25))
+
+    torch.manual_seed(0)
+    model, images = Normalising(2, 0), torch.rand(1, 3, 32, 32)
+    before = images.clone()
+    first = LatentTokenAttribution(model).attribute(images, token=3, output="tokens")
+    assert torch.equal(images, before)
+    assert torch.equal(first, LatentTokenAttribution(model).attribute(images, token=3, output="tokens"))
 
 
 class Staged(nn.Module):
@@ -212,6 +337,8 @@ def test_a_part_is_not_explained_as_the_whole(sizes: tuple[int, int], words: str
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         lta.attribute(images, token=0, output="tokens")
+    with pytest.raises(UnsupportedModelError, match="do not hold all attention"):  # to who names nothing, each time
+        LatentTokenAttribution(model).attribute(images, token=0, output="tokens")
 
 
 def test_a_part_behind_one_that_runs_without_gradients() -> None:

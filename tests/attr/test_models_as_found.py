@@ -145,7 +145,9 @@ def test_the_users_own_hooks_run_and_stay(name: str) -> None:
     model, inputs = case.model(), case.inputs()
     expected, seen = explain_all(model, inputs), []
     handle = model.get_submodule(case.blocks)[0].register_forward_hook(lambda *_: seen.append("hook"))
-    assert torch.equal(explain_all(model, inputs), expected)
+    for _ in range(2):  # what a hook adds is looked at once
+        seen.clear()
+        assert torch.equal(explain_all(model, inputs), expected)
     assert seen == ["hook"]
     handle.remove()
 

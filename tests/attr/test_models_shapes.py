@@ -108,7 +108,8 @@ def test_tokens_in_front_inside_the_block() -> None:
 
 def test_nobody_sees_that_a_block_was_asked() -> None:
     model, seen = model_of(Transposing, False), []
-    expected = LatentTokenAttribution(model).attribute(IDS)
     model.steps[0].register_forward_hook(lambda *_: seen.append(0))
+    expected = LatentTokenAttribution(model).attribute(IDS)
+    seen.clear()
     assert torch.equal(LatentTokenAttribution(model, blocks="steps").attribute(IDS), expected)
     assert seen == [0] and not any(module._forward_pre_hooks for module in model.modules())

@@ -72,6 +72,17 @@ def test_masks_that_say_where_padding_is(method: str, side: str) -> None:
     assert batch[1, padding[1]].abs().max() < 1e-9
 
 
+def test_padding_that_a_model_finds_by_itself() -> None:
+    class FromIds(Encoder):
+        def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
+            return super().forward(ids, ids == 0)
+
+    torch.manual_seed(0)
+    lta, ids = LatentTokenAttribution(FromIds().eval()), torch.randint(1, 20, (2, 9))
+    ids[1, -PADDING:] = 0
+    torch.testing.assert_close(lta.attribute(ids, token=-1), lta.attribute(ids, target=[8, 8 - PADDING]))
+
+
 @pytest.mark.parametrize("name", ["hf-BertModel-sdpa", "hf-GPT2LMHeadModel-sdpa", "hf-LlamaForCausalLM-eager"])
 def test_negative_tokens_count_from_the_last_that_is_no_padding(name: str) -> None:
     case = case_named(name)

@@ -39,8 +39,9 @@ def test_all_methods_together_are_what_each_is_alone(name: str) -> None:
 def test_methods_of_one_kind_share_one_run(names: str, expected: int) -> None:
     model, runs = small_classifier(), list[str]()
     methods = {each: method_class(each)(model, blocks="blocks") for each in names.split()}
-    ModelViews(model, "blocks")(torch.randn(2, 3, 16, 16))  # the probe, once for all
     model.register_forward_hook(lambda *_: runs.append("ran"))
+    ModelViews(model, "blocks")(torch.randn(2, 3, 16, 16))  # the probe, once for all
+    runs.clear()
     found = dict(attribute_all(methods, torch.randn(2, 3, 16, 16)))
     assert all(isinstance(maps, Tensor) for maps in found.values())
     assert len(runs) == expected
@@ -61,9 +62,10 @@ def test_layers_and_targets_of_latents_share_their_runs(name: str, kinds: int) -
     model, inputs = small_classifier().double(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
     method = method_class(name)(model, blocks="blocks")
     options: dict[str, Any] = {"token": [1, 5], "output": "tokens", "score": "energy"}
-    alone = [method.attribute(inputs, layer=layer, **options) for layer in (3, 1, 2)]
     starts: list[Any] = []
     model.blocks[0].register_forward_pre_hook(lambda *args: starts.append(args))
+    alone = [method.attribute(inputs, layer=layer, **options) for layer in (3, 1, 2)]
+    starts.clear()
     together = method.attribute(inputs, layer=[3, 1, 2], **options)
     assert len(starts) == kinds
     for one, other in zip(together, alone, strict=True):

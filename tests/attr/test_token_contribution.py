@@ -162,13 +162,15 @@ def test_batches_of_every_causal_family(case: Case) -> None:
 def test_layers_of_one_run_equal_runs_of_their_own() -> None:
     model, calls = llama(), list[str]()
     method = ultra(model, word_level())
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append("ran"))
     layers: Any = ["model.layers.0", -1, model.model.layers[1]]
     several: Any = method.attribute(CONTEXT, SUMMARY, layer=layers)
     assert [found.layer for found in several] == [1, 3, 2]
     for found, layer in zip(several, layers, strict=True):
         alone: Any = method.attribute(CONTEXT, SUMMARY, layer=layer)
         assert_close(found.matrix, alone.matrix, rtol=1e-6)
-    model.model.layers[0].register_forward_hook(lambda *_: calls.append("ran"))
+    method.attribute(*DOCUMENTS)  # several samples are probed once
+    calls.clear()
     documents: Any = method.attribute(*DOCUMENTS, layer=(3, 1))
     assert calls == ["ran"]
     assert [[found.layer for found in each] for each in documents] == [[3, 1]] * 3

@@ -72,6 +72,7 @@ def test_one_run_of_the_model_serves_all_layers_scores_and_readings(vit):
     families = ("conservative", "TokenTM", "ULTra_E", "LeGrad")
     counts = []
     with vit.blocks[1].register_forward_hook(lambda *_: calls.append(1)):
+        list(maps.latent_rows(vit, x, [3], variants("rollout")))  # the probe, once
         for chosen in (variants("rollout"), [each for each in scene_variants() if each.family in families]):
             calls.clear()
             list(maps.latent_rows(vit, x, [3], chosen))

@@ -19,17 +19,10 @@ from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.calls import with_names
 from captum_ultra.relevance.lrp import table
 from captum_ultra.relevance.lrp.operation import Operation, tensors_in
+from captum_ultra.relevance.refused import Refused
 from captum_ultra.relevance.trace import Trace
 
 __all__ = ["OperationGraph"]
-
-
-class Refused(BaseException):
-    """Carries a refusal out of a model: Python's operators would swallow it, being a TypeError, and models too."""
-
-    def __init__(self, error: UnsupportedModelError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class OperationGraph(TorchFunctionMode):

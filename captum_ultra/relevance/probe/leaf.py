@@ -21,6 +21,7 @@ class InputLeaf(TorchFunctionMode):
 
     Attributes:
         leaf: floating-point inputs as a leaf, None for token ids.
+        made: leaves of the run that are made of the input, token by token: itself, or the embeddings of ids.
         inputs: to give to the model in their place; safe to change in place.
         found: whether the leaf was met: always for floating-point inputs, else once ids were looked up.
 
@@ -36,6 +37,7 @@ class InputLeaf(TorchFunctionMode):
         super().__init__()
         self.found = inputs.is_floating_point()
         self.leaf = inputs.detach().clone().requires_grad_() if self.found else None
+        self.made: list[Tensor] = [] if self.leaf is None else [self.leaf]
         with torch.inference_mode(False), torch.enable_grad():
             self.inputs = inputs.clone() if self.leaf is None else self.leaf.clone()
 
@@ -45,7 +47,9 @@ class InputLeaf(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func is F.embedding and self._are_inputs(args[0] if args else (kwargs or {})["input"]):
             self.found = True
-            return result if result.requires_grad else result.requires_grad_().clone()
+            if not result.requires_grad:
+                self.made.append(result.requires_grad_())
+                return result.clone()
         return result
 
     def _are_inputs(self, ids: Tensor) -> bool:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["PRODUCTS", "values_of"]
 
-_MATMUL = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm}
-PRODUCTS = {*_MATMUL, torch.einsum}
+_MATMUL = {
+    torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.mm, torch.Tensor.mm,
+    torch.linalg.matmul,
+}  # fmt: skip
+_ADDING = {torch.baddbmm, torch.Tensor.baddbmm, torch.addmm, torch.Tensor.addmm}
+PRODUCTS = {*_MATMUL, *_ADDING, torch.einsum, F.linear, torch.Tensor.__rmatmul__}
 
 
 def values_of(function: Any, args: tuple[Any, ...], probabilities: Tensor) -> tuple[Tensor, int, int] | None:
@@ -29,13 +34,24 @@ def values_of(function: Any, args: tuple[Any, ...], probabilities: Tensor) -> tu
         >>> A = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
         >>> values_of(torch.matmul, (A, torch.ones(2, 3)), A)[1:]
         (-2, -2)
+        >>> values_of(torch.matmul, (torch.ones(3, 2), A.mT), A)[1:]
+        (-1, -1)
         >>> values_of(torch.matmul, (2 * A, torch.ones(2, 3)), A) is None
         True
         >>> values_of(torch.einsum, ("dj,ij->id", torch.ones(3, 2), A), A)[1:]
         (1, 0)
     """
-    if function in _MATMUL:
-        return (args[1], -2, -2) if _are(args[0], probabilities) else None
+    if function in _MATMUL or function in _ADDING:
+        left, right = args[-2:] if function in _ADDING else args[:2]
+        if _are(left, probabilities):
+            return right, -2, -2
+        return (
+            (left, -1, -1) if isinstance(right, Tensor) and right.dim() > 1 and _are(right.mT, probabilities) else None
+        )
+    if function is torch.Tensor.__rmatmul__:
+        return (args[0], -2, -2) if _are(args[1], probabilities) else None
+    if function is F.linear:
+        return (args[1], -1, -2) if _are(args[0], probabilities) else None
     equation, *given = args
     operands = list(given[0]) if len(given) == 1 and isinstance(given[0], list | tuple) else given
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation:

@@ -15,23 +15,27 @@ __all__ = ["Rows", "gradients_to"]
 class Rows:
     """A choice of tokens that splits those that may exchange something: the rows asked about, and all others.
 
-    The first and the last token, which often are special, stand on the same side; the rest is divided at random.
-    A pair of tokens that exchange anything in either direction is on different sides of one of a few choices.
+    The division is random; of two special tokens, the first and the last, only every second choice keeps both on one
+    side. Asked with its complement, a choice sees whatever passes between its sides, in either direction.
 
     Args:
         tokens: their number n.
-        number: of the choice; odd ones leave the special tokens out.
+        number: of the choice.
     """
 
     def __init__(self, tokens: int, number: int) -> None:
-        generator = torch.Generator().manual_seed(number)
-        self.asked = torch.rand(tokens, generator=generator) < 0.5
-        self.asked[[0, -1]] = number % 2 == 0
+        self._generator = torch.Generator().manual_seed(number)
+        self.asked = torch.rand(tokens, generator=self._generator) < 0.5
+        self.asked[0] = True
+        self.asked[1:][-1:] = number % 2 == 0
         if tokens > 1 and self.asked.all():
-            self.asked[1 if tokens > 2 else -1] = False
-        if not self.asked.any():
-            self.asked[tokens // 2] = True
-        self._generator = generator
+            self.asked[1] = False
+
+    def complement(self) -> Rows:
+        """The other tokens."""
+        other = Rows(len(self.asked), 0)
+        other.asked = ~self.asked
+        return other
 
     def cotangent(self, of: Tensor, axis: int, sample: int | None = None) -> Tensor:
         """Random numbers at the rows asked about, zero elsewhere; of one sample of the leading axis, or of all."""
