@@ -1,4 +1,4 @@
-"""What the first look at a model costs, beside a forward pass and a first explained token: ``python -m benchmarks.probe``."""
+"""What the first look at a model costs, beside an explained token: ``python -m benchmarks.probe``."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class _Wrong(Exception):
         self.difference = difference
 
 
-def judge(case: Case, limit: int = 20) -> Line:
+def judge(case: Case, limit: int = 60) -> Line:
     """Try one model; nothing it does escapes but an interrupt."""
     start = time.process_time()
     with _limited(limit), warnings.catch_warnings(record=True) as told:

@@ -62,7 +62,12 @@ def _attention(held: _Held, i: int, tokens: list[int], axis: int, n: int) -> str
     for call in held.calls[i]:
         if not _depends(held.left[i], [call.output]):
             continue
-        if call.values.requires_grad and not _depends(call.values, [held.entries[i]]):
+        own = [
+            *held.entries[: i + 1],
+            *held.entered[: i + 1],
+            *held.exits[:i],
+        ]  # an earlier block's tokens are its own, too
+        if call.values.requires_grad and not _depends(call.values, own):
             return f"the values of block {i} are not made of its input"
         if not call.values.requires_grad:
             return f"the values of block {i} are constants"

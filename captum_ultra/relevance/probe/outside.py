@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from captum_ultra.relevance.probe.reach import gradients_to
 from captum_ultra.relevance.threads import in_this_thread
 
 __all__ = ["Named", "OutsideAttention"]
@@ -76,9 +77,7 @@ class Named:
 def leads_to(stream: Tensor, made: list[tuple[str, Tensor]]) -> list[str]:
     """The names of those tensors on which a stream depends."""
     followed = [(name, tensor) for name, tensor in made if tensor.requires_grad]
-    if not followed or not stream.requires_grad:
+    if not followed:
         return []
-    found = torch.autograd.grad(
-        stream, [tensor for _, tensor in followed], torch.ones_like(stream), retain_graph=True, allow_unused=True
-    )
+    found = gradients_to([tensor for _, tensor in followed], stream, torch.ones_like(stream))
     return [name for (name, _), gradient in zip(followed, found, strict=True) if gradient is not None]

@@ -86,7 +86,7 @@ def _along(of: Tensor, axis: int) -> list[int]:
 
 def gradients_to(leaves: Sequence[Tensor], of: Tensor, cotangent: Tensor) -> list[Tensor | None]:
     """Gradients with respect to leaves; None where nothing leads to one. The graph is kept."""
-    if not of.requires_grad:
-        return [None] * len(leaves)
+    if of.grad_fn is None:  # a constant, a leaf, or what an operation with a backward pass of its own works on
+        return [cotangent if each is of else None for each in leaves]
     with recorded(of.device):
         return list(torch.autograd.grad(of, list(leaves), cotangent, retain_graph=True, allow_unused=True))

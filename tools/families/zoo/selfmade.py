@@ -19,9 +19,9 @@ EXACT = {
     "", "softmax", "talking heads before the softmax", "top-k before the softmax", "sink", "einsum",
     "values scaled by key", "batch norm", "windows by a mask", *PLAIN,
 }  # fmt: skip
-EITHER = {"differential attention, one fused call", "takes the first latents", "values scaled by key",
+EITHER = {"differential attention, one fused call", "takes the first latents", "first latents", "values scaled by key",
           "residual in place"}  # fmt: skip
-ELSEWHERE = ("memory", "first latents", "keys in reverse", "ends at the next token", "convolved projections",
+ELSEWHERE = ("memory", "keys in reverse", "ends at the next token", "convolved projections",
              "takes the first latents")  # fmt: skip
 ORDERS = {
     "rows": "exact", "columns": "", "merged two by two": "", "backwards": "", "snake": "",
