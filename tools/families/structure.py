@@ -62,11 +62,8 @@ def _attention(held: _Held, i: int, tokens: list[int], axis: int, n: int) -> str
     for call in held.calls[i]:
         if not _depends(held.left[i], [call.output]):
             continue
-        own = [
-            *held.entries[: i + 1],
-            *held.entered[: i + 1],
-            *held.exits[:i],
-        ]  # an earlier block's tokens are its own, too
+        # An earlier block's tokens are its own, too.
+        own = [*held.entries[: i + 1], *held.exits[:i], *(each for each in held.entered[: i + 1] if each.requires_grad)]
         if call.values.requires_grad and not _depends(call.values, own):
             return f"the values of block {i} are not made of its input"
         if not call.values.requires_grad:
