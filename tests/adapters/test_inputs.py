@@ -41,6 +41,13 @@ def test_tokens_beside_those_of_the_text() -> None:
         TokenContribution(model, word_level()).attribute("the cat", " sat")
 
 
+def test_texts_without_the_probe() -> None:
+    with_probe, without = (TokenContribution(llama(), word_level(), probe=probe) for probe in (True, False))
+    expected: Any = with_probe.attribute("the cat", " sat")
+    found: Any = without.attribute("the cat", " sat")
+    torch.testing.assert_close(found.matrix, expected.matrix)
+
+
 def test_blocks_of_another_part_of_the_model() -> None:
     class Beside(Prompted):
         """The blocks run on the virtual tokens alone."""

@@ -54,6 +54,7 @@ class TokenContribution:
         method: "residual", "conservative", "ultra", or another name of
             :data:`captum_ultra.attr.methods.METHODS`; None takes "conservative" with ``gates="constant"`` and
             ``reading="absolute"``.
+        probe: as in :class:`captum_ultra.LatentTokenAttribution`.
         choices: of the method, such as ``reading`` or ``gamma`` of "residual".
 
     Raises:
@@ -74,9 +75,9 @@ class TokenContribution:
 
     def __init__(
         self, model: nn.Module, tokenizer: Any = None, blocks: Blocks | None = None, *, method: str | None = None,
-        **choices: Any,
+        probe: bool = True, **choices: Any,
     ) -> None:  # fmt: skip
-        self._views = ModelViews(model, blocks)
+        self._views = ModelViews(model, blocks, probe=probe)
         if method is None:
             method, choices = "conservative", {**_DEFAULT_CHOICES, **choices}
         self.method, self._method = method, find_method(method)(model, blocks)
