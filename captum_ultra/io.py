@@ -174,6 +174,7 @@ def _upright(image: Image) -> Image:
     from PIL.ExifTags import Base
     from PIL.Image import Transpose
 
+    # ImageOps.exif_transpose also writes the EXIF anew, which fails where any other tag of it is damaged.
     image.load()  # TIFFs are turned by this
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,

@@ -23,15 +23,6 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "picture.png"
-    path.parent.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def assert_one_line(result: Any, *words: str) -> None:
     assert result.exit_code == 2, result.output
     (line,) = result.stderr.splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_ultra.adapters.layout import TokenLayout, read_layout
+from captum_ultra.adapters.streams import stream_after
 from captum_ultra.adapters.view import TransformerView
 from captum_ultra.errors import UnsupportedModelError, warn_caller
 from captum_ultra.relevance import explaining
 from captum_ultra.relevance.probe import InputLeaf, OutsideAttention, examine
 from captum_ultra.relevance.probe.reach import Rows, gradients_to
-from captum_ultra.relevance.walk import LastLayerReached, walk
 
 __all__ = ["Findings", "check_stream", "container_name", "layout_only", "probe", "say_what_is_left_out"]
 
@@ -103,22 +102,11 @@ def layout_only(view: TransformerView, inputs: Tensor, extra: Any) -> Findings:
     if not _is_image(inputs):
         return Findings(probed=False)
     leaf = InputLeaf(inputs)
-    found: list[TokenLayout] = []
-
-    def enter(index: int, block: nn.Module, stream: Tensor) -> None:
-        if index == 0 and leaf.leaf is not None:
-            check_stream(view, inputs, stream)
-            found.append(read_layout(stream, leaf.leaf))
-
-    last = 0 if view.stop_early else None
-    with explaining(view.model), walk(view.blocks, batch_first=view.batch_first, enter=enter, last=last) as walked:
-        with suppress(LastLayerReached):
-            view.call(view.model, leaf.inputs, extra)
-        walked.last = 0
-    if not found:
-        walked.last = 1
-        walked.check_ended()
-    return Findings(found[0], probed=False)
+    assert leaf.leaf is not None
+    with explaining(view.model):
+        stream = stream_after(view, 0, leaf.inputs, extra)
+        check_stream(view, inputs, stream)
+        return Findings(read_layout(stream, leaf.leaf), probed=False)
 
 
 def _warn_of_mixed_tokens(view: TransformerView, stream: Tensor, made: Sequence[Tensor]) -> None:
@@ -186,25 +174,10 @@ def container_name(model: nn.Module, blocks: Sequence[nn.Module]) -> str | list[
 
 def _check_repeats(view: TransformerView, inputs: Tensor, extra: Any, before: Tensor, layer: int) -> None:
     """Raise unless a second run gives the same latents [B, n, d] at a layer."""
-    seen: list[Tensor] = []
-
-    def enter(index: int, block: nn.Module, stream: Tensor) -> None:
-        if index == layer == 0:
-            seen.append(stream.clone())
-
-    def leave(index: int, block: nn.Module, stream: Tensor) -> None:
-        if index + 1 == layer:
-            seen.append(stream.clone())
-
-    last = layer if view.stop_early else None
-    with (
-        explaining(view.model, gradients=False),
-        walk(view.blocks, batch_first=view.batch_first, enter=enter, leave=leave, last=last),
-        suppress(LastLayerReached),
-    ):
-        view.call(view.model, inputs.clone(), extra)
-    same = seen[0].shape == before.shape and torch.allclose(
-        seen[0].float(), before.float(), rtol=1e-2 if before.dtype.itemsize < 4 else 1e-4, atol=1e-4, equal_nan=True
+    with explaining(view.model, gradients=False):
+        again = stream_after(view, layer, inputs, extra)
+    same = again.shape == before.shape and torch.allclose(
+        again.float(), before.float(), rtol=1e-2 if before.dtype.itemsize < 4 else 1e-4, atol=1e-4, equal_nan=True
     )
     if not same:
         place = "the tokens that enter its first block" if layer == 0 else "its latents"

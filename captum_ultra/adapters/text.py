@@ -90,7 +90,10 @@ def input_device(model: nn.Module) -> torch.device:
 
 def _input_embedding(model: nn.Module) -> nn.Embedding | None:
     ask = getattr(model, "get_input_embeddings", None)
-    embedding = ask() if callable(ask) else None
+    try:
+        embedding = ask() if callable(ask) else None
+    except NotImplementedError:  # transformers' models of two towers
+        return None
     return embedding if isinstance(embedding, nn.Embedding) else None
 
 

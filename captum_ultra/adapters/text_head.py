@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_ultra.adapters.text import input_device, longest_text
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import explaining
 
@@ -87,12 +88,12 @@ def _embed_open_clip(model: Any, tokenizer: Any, texts: list[str]) -> Any:
     for text, one, other in zip(texts, ids, longer, strict=True):
         if torch.equal(one, other):
             raise ValueError(_too_long(text, f"fills the {len(one)} tokens that the model reads"))
-    return model.encode_text(ids.to(_device(model)))
+    return model.encode_text(ids.to(input_device(model)))
 
 
 def _embed_transformers(model: Any, tokenizer: Any, texts: list[str]) -> Any:
     reader = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    most = longest_text(model)
     for text, ids in zip(texts, reader(texts)["input_ids"], strict=True):
         if most is not None and len(ids) > most:
             raise ValueError(_too_long(text, f"has {len(ids)} tokens, and the model reads {most}"))
@@ -101,13 +102,9 @@ def _embed_transformers(model: Any, tokenizer: Any, texts: list[str]) -> Any:
         given = {"input_ids": reader(texts, padding="max_length", max_length=most, return_tensors="pt")["input_ids"]}
     else:
         given = dict(reader(texts, padding=True, return_tensors="pt"))
-    found = model.get_text_features(**{name: value.to(_device(model)) for name, value in given.items()})
+    found = model.get_text_features(**{name: value.to(input_device(model)) for name, value in given.items()})
     return found if isinstance(found, Tensor) else getattr(found, "pooler_output", found)
 
 
 def _too_long(text: str, why: str) -> str:
     return f"prompts: {text!r} {why}; shorten it"
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -18,7 +18,7 @@ from captum_ultra.attr.inputs import check_batch_size, checked_inputs
 from captum_ultra.attr.post_norm import warn_if_constant
 from captum_ultra.attr.presentation import Presentation
 from captum_ultra.attr.questions import CLASS_SCORES, ClassQuestion, LatentQuestion, Question, check_readout
-from captum_ultra.attr.runs import Attended, Need, half_precision_explained, padding_of
+from captum_ultra.attr.runs import Attended, Need, half_precision_explained
 from captum_ultra.attr.scores import Score, as_score
 from captum_ultra.attr.targets import Layers, Token, layer_numbers, parse_targets
 from captum_ultra.errors import UnsupportedModelError, warn_caller
@@ -172,11 +172,11 @@ class TokenAttribution(GradientAttribution):
             view = self._views.probed(view, tensor, additional_forward_args)
             if view.findings and view.findings.layout:
                 presentation.check_layout(view.findings.layout, tensor)
+            runs = runs_for({self: chosen}, view, tensor, additional_forward_args, [question], layers)
             if isinstance(question, LatentQuestion) and tensor.dim() < 4 and (
                 question.targets.from_the_end or (additional_forward_args is not None and question.targets.named)
             ):  # fmt: skip
-                question.padding = padding_of(view, tensor, additional_forward_args)
-            runs = runs_for({self: chosen}, view, tensor, additional_forward_args, [question], layers)
+                question.padding = runs.padding
             maps = [self._map(Asked(runs, question, each, chosen), presentation) for each in layers]
         found = [(each,) if isinstance(inputs, tuple) else each for each in maps]
         return found if several else found[0]

@@ -162,11 +162,7 @@ def describe(
         def tried(arguments: Mapping[str, Any]) -> dict[str, str | None]:
             found = {}
             for name in METHODS:
-                method = (
-                    method_class(name)(model, blocks, head=head)
-                    if head is not None
-                    else method_class(name)(model, blocks)
-                )
+                method = method_class(name)(model, blocks, head=head)
                 found[name] = _why_not(lambda: method.attribute(tensor, **arguments, **common))  # noqa: B023
                 bar.update()
             return found

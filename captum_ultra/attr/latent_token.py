@@ -10,9 +10,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_ultra.adapters import Blocks, TokenLayout
+from captum_ultra.adapters.streams import stream_after
 from captum_ultra.attr.attribution import DEFAULT_SCORE
 from captum_ultra.attr.inputs import checked_inputs
-from captum_ultra.attr.latents import stream_after
 from captum_ultra.attr.methods.generic_attention import GenericAttention
 from captum_ultra.attr.runs import layout_of
 from captum_ultra.attr.scores import Score, as_score

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
 
-from captum_ultra.adapters import Blocks, ModelViews, TransformerView
+from captum_ultra.adapters import Blocks, ModelViews, check_stream
+from captum_ultra.adapters.streams import stream_after
 from captum_ultra.attr.targets import layer_number
-from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import explaining
-from captum_ultra.relevance.walk import LastLayerReached, walk
 
-__all__ = ["LatentReader", "stream_after"]
+__all__ = ["LatentReader"]
 
 
 class LatentReader:
@@ -59,11 +57,7 @@ class LatentReader:
         number = layer_number(self.layer, self.model, view.blocks)
         with explaining(self.model, gradients=False):
             latents = stream_after(view, number, inputs, additional_forward_args)
-        if view.batch_first and latents.shape[0] != inputs.shape[0]:
-            raise UnsupportedModelError(
-                f"{view.name} carries a stream of shape {list(latents.shape)} for a batch of {inputs.shape[0]}; wrap "
-                "the blocks so that the batch comes first"
-            )
+        check_stream(view, inputs, latents, depends=True)
         if not latents.isfinite().all():
             raise ValueError(f"the latents at layer {number} are not finite: check the input's normalisation and dtype")
         return latents
@@ -71,24 +65,3 @@ class LatentReader:
     def number(self, inputs: Tensor, additional_forward_args: Any = None) -> int:
         """The layer as a number of blocks passed, 0..L."""
         return layer_number(self.layer, self.model, self._views.resolved(inputs, additional_forward_args).blocks)
-
-
-def stream_after(view: TransformerView, number: int, inputs: Tensor, extra: Any) -> Tensor:
-    """The residual stream [B, n, d] after a number of blocks, with whatever graph the run has."""
-    seen: list[Tensor] = []
-
-    def enter(index: int, block: nn.Module, stream: Tensor) -> None:
-        if index == number == 0:
-            seen.append(stream.clone())
-
-    def leave(index: int, block: nn.Module, stream: Tensor) -> None:
-        if index + 1 == number:
-            seen.append(stream.clone())  # the next block may change its own in place
-
-    last = number if view.stop_early else None
-    with walk(view.blocks, batch_first=view.batch_first, enter=enter, leave=leave, last=last) as walked:
-        with suppress(LastLayerReached):
-            view.call(view.model, inputs.clone(), extra)
-        walked.last = number
-    walked.check_ended()
-    return seen[0]

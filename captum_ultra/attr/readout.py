@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_ultra.errors import UnsupportedModelError, warn_caller
 from captum_ultra.relevance import Trace, gradients
+from captum_ultra.relevance.graph import nodes_below
 
 __all__ = ["shares_of_gradient", "warn_of_other_layers"]
 
@@ -59,18 +60,10 @@ def warn_of_other_layers(name: str, logits: Tensor, trace: Trace, layer: int) ->
         trace: of the run.
         layer: the last one.
     """
-    through, leaf = trace.latents[layer].grad_fn, trace.latents[trace.first]
-    seen, open_nodes = {through}, [logits.grad_fn]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if getattr(node, "variable", None) is leaf:
-            warn_caller(
-                f"the class scores of {name} depend on latents of earlier layers beside those of layer {layer}, the "
-                "last: its head reads several layers. Relevance begins at the last one alone, and what the head takes "
-                "from the others is left out: ConservativeLRP, ResidualLRP and AttCAT follow every path"
-            )
-            return
-        open_nodes.extend(above for above, _ in node.next_functions)
+    leaf = trace.latents[trace.first]
+    if any(getattr(node, "variable", None) is leaf for node in nodes_below(logits, trace.latents[layer].grad_fn)):
+        warn_caller(
+            f"the class scores of {name} depend on latents of earlier layers beside those of layer {layer}, the last: "
+            "its head reads several layers. Relevance begins at the last one alone, and what the head takes from the "
+            "others is left out: ConservativeLRP, ResidualLRP and AttCAT follow every path"
+        )

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from captum_ultra.relevance.tiles import mask_tile, masked_softmax
 
-__all__ = ["SOFTMAX", "WITHOUT_HEADS", "AttentionCall", "is_over_keys", "with_names"]
+__all__ = ["SOFTMAX", "WITHOUT_HEADS", "AttentionCall", "attention_inside", "is_over_keys", "with_names"]
 
 WITHOUT_HEADS = (
     "is covered for queries [batch, heads, tokens, d], and [batch, tokens, d] with one head; of heads and samples on "
@@ -93,6 +94,13 @@ def is_over_keys(probabilities: Tensor, args: tuple[Any, ...], kwargs: dict[str,
     """Whether a call of softmax may make attention probabilities: over the last axis of [B, H, n, m] or [B H, n, m]."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return probabilities.dim() >= 3 and dim in (-1, probabilities.dim() - 1)
+
+
+def attention_inside(mode: TorchFunctionMode, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``multi_head_attention_forward`` so that the mode that handles the call sees the operations inside."""
+    inside = with_names(F.multi_head_attention_forward, has_torch_function=lambda tensors: False)
+    with mode:
+        return inside(*args, **kwargs)
 
 
 def with_names(function: Any, **names: Any) -> Callable[..., Any]:

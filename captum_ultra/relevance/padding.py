@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_ultra.relevance.calls import SOFTMAX, is_over_keys, with_names
+from captum_ultra.relevance.calls import SOFTMAX, attention_inside, is_over_keys
 from captum_ultra.relevance.explaining import explaining
 from captum_ultra.relevance.walk import LastLayerReached, walk
 
@@ -101,8 +101,7 @@ class _Watch(TorchFunctionMode):
         if not self.shape[1] or self.pairs is not None:
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            with self:
-                return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
+            return attention_inside(self, args, kwargs)
         if func is F.scaled_dot_product_attention:
             self._fused(*args, **kwargs)
         result = func(*args, **kwargs)

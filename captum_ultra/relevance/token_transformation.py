@@ -24,6 +24,7 @@ from torch import Tensor
 
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.calls import AttentionCall
+from captum_ultra.relevance.graph import nodes_below
 
 __all__ = ["TokenTransformation", "TransformationWeights"]
 
@@ -225,17 +226,8 @@ def _added_to(stream: Tensor, input: Any, other: Any, *, alpha: Any = 1, **_: An
 
 def _is_made_of(result: Any, source: Tensor, earlier: Tensor) -> bool:
     """Whether a result depends on a source, and on what came earlier through the source alone."""
-    nodes, seen = [getattr(result, "grad_fn", None)], set[Any]()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node is earlier.grad_fn:
-            return False
-        if node is not source.grad_fn:
-            nodes += [below for below, _ in node.next_functions]
-    return source.grad_fn in seen
+    nodes = set(nodes_below(result, until=source.grad_fn)) if isinstance(result, Tensor) else set()
+    return source.grad_fn in nodes and earlier.grad_fn not in nodes
 
 
 def _norm(tokens: Tensor) -> Tensor:

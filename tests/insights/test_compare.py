@@ -329,14 +329,6 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["compare", *(str(argument) for argument in arguments)])
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "picture.png"
-    path.parent.mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(path)
-    return path
-
-
 def assert_one_line(result: Any, *words: str) -> None:
     assert result.exit_code == 2, result.output
     (line,) = result.stderr.splitlines()

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.calls import with_names
+from captum_ultra.relevance.calls import attention_inside
 from captum_ultra.relevance.lrp import table
 from captum_ultra.relevance.lrp.operation import Operation, tensors_in
 from captum_ultra.relevance.refused import Refused
@@ -103,8 +103,7 @@ class OperationGraph(TorchFunctionMode):
             with torch.no_grad():  # what depends on trainable parameters alone is a constant
                 return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            with self:  # its own operations are what is followed
-                return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
+            return attention_inside(self, args, kwargs)
         try:
             self.check_known(op)
             result = self._in_place(op) if _changes_in_place(op) else self.ruled(op)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, is_over_keys, with_names
+from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, attention_inside, is_over_keys
 from captum_ultra.relevance.explaining import explaining
 from captum_ultra.relevance.one_attention import check_attention, check_count
 from captum_ultra.relevance.probe.meeting import Meeting
@@ -150,8 +150,7 @@ class _Chain(TorchFunctionMode):
         if self._paused:
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            with self:  # its own operations are what is looked at
-                return with_names(func, has_torch_function=lambda tensors: False)(*args, **kwargs)
+            return attention_inside(self, args, kwargs)
         result = func(*args, **kwargs)
         try:
             return self._looked_at(func, args, kwargs, result)

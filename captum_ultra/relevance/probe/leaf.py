@@ -23,7 +23,6 @@ class InputLeaf(TorchFunctionMode):
         leaf: floating-point inputs as a leaf, None for token ids.
         made: leaves of the run that are made of the input, token by token: itself, or the embeddings of ids.
         inputs: to give to the model in their place; safe to change in place.
-        found: whether the leaf was met: always for floating-point inputs, else once ids were looked up.
 
     Example:
         >>> ids = torch.tensor([[1, 2]])
@@ -35,8 +34,7 @@ class InputLeaf(TorchFunctionMode):
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
-        self.found = inputs.is_floating_point()
-        self.leaf = inputs.detach().clone().requires_grad_() if self.found else None
+        self.leaf = inputs.detach().clone().requires_grad_() if inputs.is_floating_point() else None
         self.made: list[Tensor] = [] if self.leaf is None else [self.leaf]
         with torch.inference_mode(False), torch.enable_grad():
             self.inputs = inputs.clone() if self.leaf is None else self.leaf.clone()
@@ -46,11 +44,14 @@ class InputLeaf(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.embedding and self._are_inputs(args[0] if args else (kwargs or {})["input"]):
-            self.found = True
-            if not result.requires_grad:
-                self.made.append(result.requires_grad_())
-                return result.clone()
+            self.made.append(result.requires_grad_())
+            return result.clone()
         return result
+
+    @property
+    def found(self) -> bool:
+        """Whether the leaf was met: always for floating-point inputs, else once ids were looked up."""
+        return bool(self.made)
 
     def _are_inputs(self, ids: Tensor) -> bool:
         return ids.shape == self.inputs.shape and bool((ids == self.inputs.to(ids.device)).all())

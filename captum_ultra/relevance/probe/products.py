@@ -64,12 +64,11 @@ def values_of(function: Any, args: tuple[Any, ...], probabilities: Tensor) -> tu
         query, key = tuple(labels[place])[-2:]
         other = labels[1 - place]
         if key in other and query in output and query not in other:
-            values = operands[1 - place]
-            return values, _axis(other, key, values.dim()), _axis(output, query, None)
+            return operands[1 - place], _axis(other, key), _axis(output, query)
     return None
 
 
-def _axis(labels: str, label: str, dimensions: int | None) -> int:
+def _axis(labels: str, label: str) -> int:
     """The axis of a label; from the end where an ellipsis stands before it."""
     place = labels.index(label)
     return place if "." not in labels[:place] else place - len(labels)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tools.families.case import Case, floats, text
-from tools.families.zoo.shrink import DEPTH, HEADS, WIDTH, build
+from tools.families.zoo.shrink import HEADS, WIDTH, build
 
 REGISTRIES = ("IMAGE", "IMAGE_CLASSIFICATION", "BACKBONE", "DEPTH_ESTIMATION", "SEMANTIC_SEGMENTATION")
 SKIPPED = (
@@ -70,7 +70,6 @@ SIZES: dict[str, tuple[int, ...]] = {
         (2, 3, 64, 64),
     ),
 }
-NESTED = {"num_hidden_layers": DEPTH, "hidden_size": WIDTH, "num_attention_heads": HEADS}
 EXACT = ("ViT", "DeiT", "Beit", "Dinov2", "DINOv3ViT", "Siglip", "CLIPVision", "Blip", "Owl", "Yolos", "IJepa",
          "InternVL", "Idefics", "SmolVLM", "ViTMSN", "Data2VecVision", "VideoMAE", "Vivit", "Aimv2", "Git",
          "Kosmos2", "Janus", "Flava", "LayoutLMv3", "DPT", "DepthAnything")  # fmt: skip
