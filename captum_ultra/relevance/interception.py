@@ -10,7 +10,6 @@ everything that cannot be an attention over all tokens is left alone or refused 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 import torch.nn.functional as F
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captum_ultra.relevance.attention import relevance_attention
-from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, is_over_keys, with_names
+from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, attention_inside, is_over_keys
 from captum_ultra.relevance.one_attention import check_attention, check_count
 from captum_ultra.relevance.passage import Passage
 from captum_ultra.relevance.probabilities import relevance_probabilities
@@ -97,7 +96,7 @@ class AttentionInterceptor(TorchFunctionMode):
             if func in SOFTMAX:
                 return self._softmax(func, *args, **kwargs)
             if func is F.multi_head_attention_forward:
-                return self._multi_head_attention(*args, **kwargs)
+                return attention_inside(self, args, kwargs)
             if self.observer is not None:
                 return self._observed(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -124,16 +123,6 @@ class AttentionInterceptor(TorchFunctionMode):
         followed, self._relevance = relevance_probabilities(by_head, self._carried(by_head), self._passage)
         self._seen += 1
         return followed.view_as(probabilities)
-
-    def _multi_head_attention(self, *args: Any, **kwargs: Any) -> Any:
-        names = {
-            "scaled_dot_product_attention": self._attention,
-            "softmax": partial(self._softmax, F.softmax),
-            "has_torch_function": lambda tensors: False,  # another active mode would have the original function run
-        }
-        if self.observer is not None:
-            names["linear"] = partial(self._observed, F.linear)
-        return with_names(F.multi_head_attention_forward, **names)(*args, **kwargs)
 
     def _observed(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = func(*args, **kwargs)
