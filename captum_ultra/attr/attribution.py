@@ -237,8 +237,8 @@ class TokenAttribution(GradientAttribution):
             needs = self.needs(asked.layer, asked.choices)
             attended = all(isinstance(need.kind, Attended) for need in needs)
             if isinstance(asked.question, LatentQuestion) and self.needs_class and attended:
-                latents = asked.run(needs[0].kind).trace.latents[asked.layer]
-                warn_if_constant(latents, asked.question.scalar, asked.layer)
+                left = asked.run(needs[0].kind).trace.left[asked.layer]
+                warn_if_constant(left, asked.question.scalar, asked.layer)
             return self.rows(asked).detach()
 
 

@@ -96,7 +96,8 @@ class LatentQuestion:
 
     def explained(self, runs: Runs, run: Run, layer: int, *, linear: bool = False, begins: bool = True) -> Explained:
         scores = self.scalar(run.trace.latents[layer], linear)
-        return Explained(run.trace, layer, scores, self.indices, None, self.chunk, self.progress)
+        tokens = self.indices if self.scalar.by_token else None
+        return Explained(run.trace, layer, scores, self.indices, None, tokens, self.chunk, self.progress)
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:
         return [self.scalar(run.trace.latents[layer]).gather(1, self.indices) for layer in layers]
@@ -164,7 +165,7 @@ class ClassQuestion:
         if begins and not linear:
             warn_of_other_layers(runs.view.name, logits, run.trace, layer)
         return Explained(
-            run.trace, layer, self._scalar(logits), self._classes(logits), start, self.chunk, self.progress
+            run.trace, layer, self._scalar(logits), self._classes(logits), start, None, self.chunk, self.progress
         )
 
     def scores_at(self, runs: Runs, run: Run, layers: Sequence[int]) -> list[Tensor]:

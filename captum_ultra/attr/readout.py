@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from captum_ultra.errors import UnsupportedModelError, warn_caller
 from captum_ultra.relevance import Trace, gradients
-from captum_ultra.relevance.graph import nodes_below
 
 __all__ = ["shares_of_gradient", "warn_of_other_layers"]
 
@@ -60,8 +60,8 @@ def warn_of_other_layers(name: str, logits: Tensor, trace: Trace, layer: int) ->
         trace: of the run.
         layer: the last one.
     """
-    leaf = trace.latents[trace.first]
-    if any(getattr(node, "variable", None) is leaf for node in nodes_below(logits, trace.latents[layer].grad_fn)):
+    cuts = trace.cuts
+    if logits.requires_grad and cuts.reached_by([get_gradient_edge(logits)]) != [cuts.at_layer(layer)]:
         warn_caller(
             f"the class scores of {name} depend on latents of earlier layers beside those of layer {layer}, the last: "
             "its head reads several layers. Relevance begins at the last one alone, and what the head takes from the "

@@ -210,7 +210,8 @@ def follow(
     # A model may change its input in place, and one made under inference mode cannot take part in a backward pass.
     trace = trace_run(
         lambda: on_output(view.call(view.model, inputs.clone(), extra)), view.model, view.blocks, graph, layers,
-        first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early, on_start=start,
+        first=first, batch_first=view.batch_first, stop_early=stop_early and view.stop_early,
+        by_token=bool(view.findings and view.findings.probed and view.findings.finite), on_start=start,
     )  # fmt: skip
     return trace, layouts[0]
 

@@ -59,6 +59,11 @@ class Scalar:
     score: Score
     normalize: bool = True
 
+    @property
+    def by_token(self) -> bool:
+        """Whether it is known that each scalar is made of its own token alone."""
+        return not callable(self.score)
+
     def check(self, latents: Tensor) -> None:
         """Raise ``ValueError`` for a direction whose size does not fit latents [B, n, d]."""
         if not isinstance(self.score, Tensor):

@@ -20,8 +20,7 @@ from captum_ultra.adapters.transformer_lens import hook_in, hooks_of_others
 from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance import Trace
 from captum_ultra.relevance.lrp import Linearisation
-from captum_ultra.relevance.passage import Passage
-from captum_ultra.relevance.probabilities import relevance_probabilities
+from captum_ultra.relevance.probabilities import ExplicitAttention
 from captum_ultra.relevance.trace import check_connected
 
 __all__ = ["HookedRun", "depth_of"]
@@ -79,7 +78,6 @@ class HookedRun:
     def clear(self) -> None:
         """Forget the run, so that its graph is freed and another one can be followed."""
         self._trace: Trace | None = None
-        self._relevance: Tensor | None = None
         self._passed = 0
         self._attended = False
 
@@ -121,20 +119,21 @@ class HookedRun:
     # The steps of a run, each called by the hook of that name.
 
     def enter(self, block: int, stream: Tensor) -> Tensor | None:
-        changed = self._begin(stream) if block == 0 else None
+        if block == 0:
+            self._begin(stream)
         if self._trace is None or block != self._passed:
             raise ValueError(
                 f"block {block} ran after {self._passed} blocks; relevance is followed from the first block on, each "
                 "block once: run the whole model (no start_at_layer), one forward pass"
             )
         self._attended = self.graph is not None  # which needs no pattern
+        if block == 0 and self.graph is not None:
+            entering = self.graph.begin(self._trace, stream)
+        else:
+            entering = self._cut(block, stream)
         if self.graph is not None:
-            self.graph.enter(block, self._model, stream if changed is None else changed)
-        elif block < self._last:
-            self._relevance = self._trace.with_source(block, stream, self._relevance)
-        if block in self._layers and block:
-            self._keep(block, stream)
-        return changed
+            self.graph.enter(block, self._model, entering)
+        return entering
 
     def fresh_pattern(self, block: int, pattern: Tensor) -> Tensor | None:
         """A copy that may be edited in place: the softmax still needs what it put out for its own backward pass."""
@@ -156,26 +155,23 @@ class HookedRun:
                 "(use_past_kv_cache, past_kv_cache, generate)"
             )
         self._attended = True
-        assert self._relevance is not None
-        passage = Passage(trace.ledger, block)
-        followed, self._relevance = relevance_probabilities(pattern, self._relevance.to(pattern.device), passage)
-        return followed
+        return trace.cuts.attention(pattern, ExplicitAttention(pattern, trace.ledger, block), block, through=True)
 
     def leave_attention(self, block: int, output: Tensor) -> None:
         self._check_pattern(block)
 
-    def leave(self, block: int, stream: Tensor) -> None:
+    def leave(self, block: int, stream: Tensor) -> Tensor | None:
         self._check_pattern(block)
-        if self.graph is not None:
-            self.graph.leave(block, self._model, stream)
         self._passed = block + 1
-        if self._passed in self._layers:
-            self._keep(self._passed, stream)
-        else:
-            self._running().ledger.note_forward(self._passed, stream)
+        if self.graph is not None:
+            return self.graph.leave(self._running(), block, self._model, stream, self._passed in self._layers)
+        if self._passed == self._last:  # a lower one is cut where the next block receives it
+            return self._cut(self._passed, stream)
+        self._running().ledger.note_forward(self._passed, stream)
+        return None
 
-    def _begin(self, stream: Tensor) -> Tensor | None:
-        """A trace from the stream that enters the first block, and a leaf in its place where it has no gradient."""
+    def _begin(self, stream: Tensor) -> None:
+        """A trace, from the stream that enters the first block."""
         if self._trace is not None and self._last in self._trace.latents:
             raise ValueError(
                 "a second forward pass came while the first one is still kept (generation, or several calls under one "
@@ -199,27 +195,22 @@ class HookedRun:
         self.clear()
         self._trace = Trace()
         self._move_behind_others()
-        if self.graph is not None:
-            return self.graph.begin(self._trace, stream)
-        if not stream.requires_grad:
-            return self._trace.begin(stream)
-        self._trace.keep(0, stream)
-        return None
 
-    def _keep(self, layer: int, stream: Tensor) -> None:
-        """Keep the stream as it goes on: what a hook before the next block makes of it replaces what the last left."""
-        trace = self._running()
-        if stream.shape[:2] != trace.latents[0].shape[:2]:
+    def _cut(self, layer: int, stream: Tensor) -> Tensor:
+        """Cut the stream as it goes on: what a hook before the next block makes of it replaces what the last left."""
+        trace, wanted = self._running(), layer in self._layers
+        if trace.latents and stream.shape[:2] != trace.latents[0].shape[:2]:
             raise UnsupportedModelError(
                 f"the residual stream at layer {layer} holds {list(stream.shape[:2])} (batch, tokens) where "
                 f"{list(trace.latents[0].shape[:2])} went in; tokens must keep their places"
             )
-        if layer > 0 and not stream.requires_grad:
-            # With attention as a constant, nothing above a stream that was replaced depends on the input.
-            if layer > trace.ledger.cut_below and not (self.graph is not None and trace.ledger.cut_below):
-                check_connected(stream, f"the residual stream at layer {layer}")
-            stream = stream.detach().requires_grad_()  # patched as a whole: it holds nothing of the input
-        trace.keep(layer, stream, self._relevance)
+        cut_below = trace.ledger.cut_below
+        # Patched as a whole, it holds nothing of the input; with attention as a constant, nothing above it does.
+        if layer > cut_below and not (self.graph is not None and cut_below):
+            check_connected(stream, f"the residual stream at layer {layer}")
+        if self.graph is not None:
+            return self.graph.cut(layer, stream, wanted)
+        return trace.cut(layer, stream, keep=wanted or layer == 0, through=True)
 
     def _check_pattern(self, block: int) -> None:
         """Delegating bridges fire hook_pattern never (sdpa), or too late for an edit to have an effect (eager)."""

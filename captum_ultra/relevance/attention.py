@@ -1,92 +1,83 @@
-"""Scaled dot-product attention that carries relevance.
+"""Scaled dot-product attention between two cuts of a run: its backward pass, with the relevance that meets it.
 
-Forward: ``(q, k, v, r) -> (attention(q, k, v), r)``, through the fused kernel that the model
-itself would use. Backward, given the gradient dO of the output and the relevance rows R of the
-targets, by the rule of the flow that is pulled back:
+Given the gradient dO of the output and the relevance rows R of the targets, by the rule of the flow:
 
     dA = dO V^T,    R <- R + mean_h rule(R, A, dA * A),    and the usual dq, dk, dv.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from captum_ultra.relevance.batched import BatchedBackward, targets_first
+from captum_ultra.errors import UnsupportedModelError
 from captum_ultra.relevance.calls import AttentionCall
-from captum_ultra.relevance.flow import Flow
-from captum_ultra.relevance.passage import Passage
-from captum_ultra.relevance.tiles import tiled_backward, tiled_forward
+from captum_ultra.relevance.cuts import Passing, RowGradient
+from captum_ultra.relevance.single_rows import row_backward
+from captum_ultra.relevance.sinks import Sinks
+from captum_ultra.relevance.tiles import tiled_backward, tiled_forward, tiled_values
 
-__all__ = ["relevance_attention"]
+__all__ = ["FusedAttention"]
 
 
-def relevance_attention(call: AttentionCall, relevance: Tensor, passage: Passage) -> tuple[Tensor, Tensor]:
-    """Attention output [B, H, n, d_v] and the relevance vector [B, n], tied together for backward.
+class FusedAttention:
+    """A call of ``scaled_dot_product_attention`` in a run that is cut.
 
     Args:
-        call: the attention.
-        relevance: [B, n]; its values do not matter, only its place in the graph.
-        passage: where the relevance is.
+        call: the attention, in the graph of the run.
+        constant: whether its probabilities are constants, so that the values alone have gradients.
+        shares: factors of the gradients of queries, keys and values.
+
+    Attributes:
+        below: what gradients are pulled back to.
     """
-    return _RelevanceAttention.apply(call.query, call.key, call.value, relevance, call, passage)
 
+    by_row = True
 
-class _RelevanceAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, relevance: Tensor, call: AttentionCall, passage: Passage
-    ) -> Any:
-        ctx.save_for_backward(query, key, value)
-        ctx.rest = (call.mask, call.dropout, call.is_causal, call.scale)
-        ctx.passage = passage
-        ctx.set_materialize_grads(False)  # to tell a gradient that never arrives from one that is zero
-        return call.attend(), relevance.clone()
+    def __init__(
+        self, call: AttentionCall, *, constant: bool = False, shares: tuple[float, float, float] = (1, 1, 1)
+    ) -> None:
+        signals = (call.query, call.key, call.value)
+        self._sinks = Sinks([each.detach() for each in signals[:2]] + [call.value] if constant else signals)
+        self.below = self._sinks.edges
+        self._constant, self._shares = constant, shares
+        self._call = call.detached()
+        self._versions = [each._version for each in signals]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        gradient, relevance = grads
-        if relevance is not None:
-            ctx.passage.check_connected(gradient)
-        # The tensors come from the context, not from the call, which would hold on to its own graph.
-        return *_Backward.apply(gradient, relevance, *ctx.saved_tensors, ctx.rest, ctx.passage), None, None
+    def attend(self) -> Tensor:
+        """The output [B, H, n, d_v], by the fused kernel that the model itself would use."""
+        with torch.no_grad():
+            return self._call.attend()
 
+    def back(
+        self, gradient: Tensor | None, passing: Passing | None, wanted: bool
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """See :class:`captum_ultra.relevance.cuts.Crossing`; gradients are [T, B, H, n, d_v]."""
+        self._check_unchanged()
+        wanted = wanted and bool(self.below)
+        if gradient is None or (passing is not None and passing.rule.sees == "nothing" and not wanted):
+            return [], None if passing is None else tiled_forward(passing.rows, self._call, passing.rule)
+        if passing is None and self._constant:
+            return self._filled([None, None, tiled_values(gradient, self._call)]), None
+        *gradients, added = tiled_backward(gradient, self._call, passing, wanted=wanted)
+        return self._filled(gradients) if wanted else [], added
 
-class _Backward(BatchedBackward):
-    @staticmethod
-    def forward(gradient: Tensor | None, relevance: Tensor | None, *rest: Any) -> Any:
-        gradient, relevance = (None if each is None else each[None] for each in (gradient, relevance))
-        return tuple(None if each is None else each[0] for each in _backward(gradient, relevance, *rest))
+    def back_by_row(self, gradient: RowGradient, passing: Passing | None) -> tuple[list[Tensor], Tensor | None]:
+        """The same for one row a target."""
+        self._check_unchanged()
+        *gradients, added = row_backward(gradient, self._call, passing, values_alone=self._constant)
+        return self._filled(gradients), added
 
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        gradient, relevance = (
-            None if each is None else targets_first(each, dim, info.batch_size)
-            for each, dim in zip(args[:2], in_dims, strict=False)
-        )
-        found = _backward(gradient, relevance, *args[2:])
-        return found, tuple(None if each is None else 0 for each in found)
+    def _filled(self, gradients: list[Tensor | None]) -> list[Tensor]:
+        for each, share in zip(gradients, self._shares, strict=True):
+            if each is not None and share != 1:
+                each.mul_(share)
+        return self._sinks.filled(gradients)
 
-
-def _backward(
-    gradient: Tensor | None, relevance: Tensor | None, query: Tensor, key: Tensor, value: Tensor, rest: Any,
-    passage: Passage,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
-    call = AttentionCall(query, key, value, *rest)
-    if gradient is None:
-        assert relevance is not None
-        return None, None, None, passage.below(relevance, lambda flow, rows: tiled_forward(rows, call, flow.rule))
-    if relevance is None:  # it starts below, or only gradients are asked for
-        return tiled_backward(gradient, call)
-    gradients: list[Tensor] = []
-
-    def adds(flow: Flow, rows: Tensor) -> Tensor:
-        *found, added = tiled_backward(gradient, call, rows, flow.rule, flow.cells.get(passage.block))
-        gradients.extend(found)
-        assert added is not None
-        return added
-
-    below = passage.below(relevance, adds)
-    return *gradients, below
+    def _check_unchanged(self) -> None:
+        signals = (self._call.query, self._call.key, self._call.value)
+        if [each._version for each in signals] != self._versions:
+            raise UnsupportedModelError(
+                "the model changes its queries, keys or values in place after its attention, whose backward pass needs "
+                "them: write the change (x += y) as an operation that returns a new tensor (x = x + y)"
+            )

@@ -75,6 +75,11 @@ class AttentionCall:
             mask = mask.unflatten(0, (batch, -1)) if len(mask) == count else mask[None]
         return replace(self, query=query, key=key, value=value, mask=mask), shape
 
+    def detached(self) -> AttentionCall:
+        """The same attention, in no graph."""
+        mask = None if self.mask is None else self.mask.detach()
+        return replace(self, query=self.query.detach(), key=self.key.detach(), value=self.value.detach(), mask=mask)
+
     def attend(self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None) -> Tensor:
         """The output [B, H, n, d_v] by the fused kernel, for the call's own tensors or others in their place."""
         q, k, v = (own if other is None else other for own, other in

@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_ultra.relevance.attention import relevance_attention
+from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, attention_inside, is_over_keys
 from captum_ultra.relevance.one_attention import check_attention, check_count
-from captum_ultra.relevance.passage import Passage
-from captum_ultra.relevance.probabilities import relevance_probabilities
-from captum_ultra.relevance.trace import Trace, check_connected
+from captum_ultra.relevance.probabilities import ExplicitAttention
+from captum_ultra.relevance.trace import Trace
 
 __all__ = ["AttentionInterceptor", "BlockObserver"]
 
@@ -46,7 +45,7 @@ class BlockObserver(Protocol):
 
 
 class AttentionInterceptor(TorchFunctionMode):
-    """While active, replaces the one attention of the running block by its relevance-carrying form.
+    """While active, cuts the run at the one attention of every block, and where the stream leaves it.
 
     Args:
         observer: sees the other operations of the blocks.
@@ -56,7 +55,6 @@ class AttentionInterceptor(TorchFunctionMode):
         super().__init__()
         self.observer = observer
         self._trace: Trace
-        self._relevance: Tensor | None = None
         self._batch = self._tokens = 0
         self._block: int | None = None
         self._name = ""
@@ -66,25 +64,21 @@ class AttentionInterceptor(TorchFunctionMode):
     def begin(self, trace: Trace, stream: Tensor) -> Tensor:
         """Before the first block that is followed: the stream [B, n, d] that it gets."""
         self._trace, (self._batch, self._tokens) = trace, stream.shape[:2]
-        return trace.begin(stream)
+        return trace.cut(trace.first, stream.detach())
 
-    def enter(self, index: int, block: nn.Module, stream: Tensor) -> Tensor:
-        """Before a block; returns the relevance vector [B, n] below it."""
-        self._name, self._seen, self._near_misses = type(block).__name__, 0, []
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> None:
+        """Before a block."""
+        self._name, self._seen, self._near_misses, self._block = type(block).__name__, 0, [], index
         if self.observer is not None:
             self.observer.enter(index, self._name, stream)
-        self._block, self._relevance = index, self._trace.with_source(index, stream, self._relevance)
-        return self._relevance
 
-    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor:
-        """After a block, which must have run exactly one attention; returns the relevance vector above it."""
+    def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor:
+        """After a block, which must have run exactly one attention."""
         check_count(self._seen, self._near_misses, self._tokens, self._where)
         self._block = None
         if self.observer is not None:
             self.observer.leave(stream)
-        assert self._relevance is not None
-        check_connected(self._relevance, f"the output of block {index} ({self._name})")
-        return self._relevance
+        return trace.cut(index + 1, stream, keep=wanted)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -104,7 +98,8 @@ class AttentionInterceptor(TorchFunctionMode):
     def _attention(self, *args: Any, **kwargs: Any) -> Tensor:
         call, shape = AttentionCall.of(*args, **kwargs).by_head(self._batch)
         check_attention(call, self._batch, self._tokens, self._where)
-        output, self._relevance = relevance_attention(call, self._carried(call.query), self._passage)
+        crossing = FusedAttention(call)
+        output = self._trace.cuts.attention(crossing.attend(), crossing, self._block).clone()  # may be changed in place
         self._seen += 1
         if self.observer is not None:
             self.observer.attended(call, output)
@@ -120,7 +115,9 @@ class AttentionInterceptor(TorchFunctionMode):
             return probabilities
         if self.observer is not None:
             self.observer.hidden()
-        followed, self._relevance = relevance_probabilities(by_head, self._carried(by_head), self._passage)
+        assert self._block is not None
+        crossing = ExplicitAttention(by_head, self._trace.ledger, self._block)
+        followed = self._trace.cuts.attention(by_head, crossing, self._block)
         self._seen += 1
         return followed.view_as(probabilities)
 
@@ -133,16 +130,6 @@ class AttentionInterceptor(TorchFunctionMode):
     @property
     def _where(self) -> str:
         return f"block {self._block} ({self._name})"
-
-    @property
-    def _passage(self) -> Passage:
-        assert self._block is not None
-        return Passage(self._trace.ledger, self._block)
-
-    def _carried(self, near: Tensor) -> Tensor:
-        """The relevance vector on the device of the attention: blocks need not share one."""
-        assert self._relevance is not None
-        return self._relevance.to(near.device)
 
     def _by_head(self, probabilities: Tensor) -> Tensor | None:
         """Probabilities as [B, H, n, n or n + 1] if they are an attention over all tokens, else None."""

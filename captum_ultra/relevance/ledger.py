@@ -1,4 +1,4 @@
-"""What the operations of one trace share: the flow that is pulled back, and where numbers stopped being finite."""
+"""What the operations of one trace share: gradient scales, and where numbers stopped being finite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.flow import Flow
 
 __all__ = ["Ledger"]
 
@@ -19,7 +18,6 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.flow: Flow | None = None  # set for the length of a pull-back
         self.gradient_scale: float | Tensor = 1.0  # of all targets, or of each [T, B]
         self.cut_below = 0  # blocks below this one may be cut off on purpose, by interventions of the caller
         self._forward: dict[int, Tensor] = {}

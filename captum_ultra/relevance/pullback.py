@@ -14,12 +14,14 @@ from torch.utils.checkpoint import CheckpointError
 from tqdm import tqdm
 
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance.autograd_errors import changed_in_place, vectorised
+from captum_ultra.relevance.autograd_errors import changed_in_place
 from captum_ultra.relevance.chunks import automatic_chunk
+from captum_ultra.relevance.descent import Descent
 from captum_ultra.relevance.flow import Flow
+from captum_ultra.relevance.start import Start
 from captum_ultra.relevance.trace import Trace
 
-__all__ = ["Explained", "gradients", "in_chunks", "pull_back", "recorded"]
+__all__ = ["Explained", "gradients", "gradients_below", "pull_back", "recorded"]
 
 _LOWEST = 96  # binary orders of magnitude below one; no gradient of float16 latents is searched for further down
 
@@ -35,6 +37,8 @@ class Explained:
         chosen: [B, T], which.
         start: the relevance row of every target, [B, n] or one for each [B, T, n]; None: all of it at the token of the
             target's number.
+        tokens: [B, T], the tokens of a layer of which alone the targets are made; None where they are made of several,
+            or where that is not known.
         chunk: targets pulled back at once; from a memory budget when None.
         progress: show a progress bar over the targets.
     """
@@ -44,6 +48,7 @@ class Explained:
     scores: Tensor
     chosen: Tensor
     start: Tensor | None = None
+    tokens: Tensor | None = None
     chunk: int | None = None
     progress: bool = False
 
@@ -61,8 +66,7 @@ class Explained:
 def pull_back(explained: Explained, flow: Flow, to: int = 0) -> Tensor:
     """Rows [B, T, n] of what comes down, by a flow, from the explained layer to below a block.
 
-    One pull-back explains a chunk of targets: the cotangents of their scores, together with their relevance rows,
-    are carried back to the relevance below the block.
+    The gradients of a chunk of targets go down together, and their relevance rows with them.
 
     Args:
         explained: the targets.
@@ -76,37 +80,48 @@ def pull_back(explained: Explained, flow: Flow, to: int = 0) -> Tensor:
         ValueError: if a gradient is not finite; names the block.
         UnsupportedModelError: if the model recomputes its blocks (activation checkpointing), or cuts gradients off.
     """
-    trace = explained.trace
     if explained.layer <= to:  # no block passed: every token explains itself
         return explained.rows()
-    relevance, source = trace.relevance[explained.layer], trace.sources[to]
-
-    def pull(row: Tensor, chosen: Tensor, scaled: Tensor) -> Tensor:
-        outputs, seeds = (relevance,), (row,)
-        if flow.rule.sees != "nothing":
-            outputs, seeds = (relevance, scaled), (row, chosen)  # type: ignore[assignment]
-        return torch.autograd.grad(outputs, source, seeds, retain_graph=True)[0]
-
-    trace.ledger.flow = flow
-    try:
-        found = in_chunks(explained, pull)
-    finally:
-        trace.ledger.flow = None
-    trace.ledger.check_backward()
+    found = _in_chunks(explained, Descent(explained.trace, flow, explained.layer, to))
+    explained.trace.ledger.check_backward()
     return found
 
 
-def in_chunks(
-    explained: Explained, pull: Callable[[Tensor, Tensor, Tensor], Tensor], *, linear: bool = False
-) -> Tensor:
-    """What a pull-back of single targets finds, for all of them in chunks: [B, T, ...].
+def gradients_below(explained: Explained, read: Callable[[int, Tensor], Tensor | None], to: int = 0) -> Tensor:
+    """What is made of the targets' gradients with respect to the latents of layers, summed over layers: [B, T, ...].
 
     Args:
         explained: the targets.
-        pull: (a target's row [B, n], its cotangent [B, K] of the scores, the scores) -> [B, ...], by
-            ``torch.autograd.grad``.
-        linear: whether what it finds is a linear map of the cotangent, rather than what blocks make of gradients.
+        read: (layer, gradient [T, B, n, d]) -> [T, B, ...], linear in the gradient, or None; called for all layers
+            that gradients come by, from ``to`` on.
+        to: the lowest layer.
+
+    Raises:
+        UnsupportedModelError: as :func:`pull_back`; and if no gradient reaches any of them.
     """
+    sums: list[Tensor] = []
+
+    def add(layer: int, gradient: Tensor) -> None:
+        found = read(layer, gradient)
+        if found is not None:
+            sums[:] = [found if not sums else sums[0] + found]
+
+    def taken(rows: Tensor) -> Tensor:
+        trace = explained.trace
+        if not sums and trace.ledger.cut_below:
+            add(to, torch.zeros_like(trace.latents[to]).expand(len(rows), *trace.latents[to].shape))
+        if not sums:
+            raise UnsupportedModelError(
+                "what is explained does not depend on the stream that enters the first block: the blocks belong to "
+                "another part of the model, or it switches gradients off"
+            )
+        return trace.ledger.unscale(sums.pop())
+
+    return _in_chunks(explained, Descent(explained.trace, to=to, read=add), taken)
+
+
+def _in_chunks(explained: Explained, way: Descent, taken: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+    """What is ``taken`` [T, B, ...] of the rows of a chunk after its descent, for all targets: [B, T, ...]."""
     trace, rows, scores = explained.trace, explained.rows(), explained.scores
     targets = explained.chosen.shape[1]
     chunk = min(targets, explained.chunk or automatic_chunk(trace.latents[explained.layer]))
@@ -114,19 +129,14 @@ def in_chunks(
     with recorded(scores.device), tqdm(
         total=targets, desc=f"layer {explained.layer}", unit="token", disable=not explained.progress
     ) as bar:  # fmt: skip
-        for part in torch.arange(targets).split(chunk):
-            of_rows = rows[:, part].transpose(0, 1)
-            of_scores = one_hot(explained.chosen[:, part], scores.shape[1]).transpose(0, 1).to(scores)  # [T, B, K]
-            scales = _gradient_scales(explained, of_scores)  # [T, B], or None
-            trace.ledger.gradient_scale = 1.0 if scales is None else scales
-            if scales is not None:
-                of_scores = of_scores * scales[..., None]
-            if len(part) == 1:  # a single target needs no vectorisation at all
-                pulled = pull(of_rows[0], of_scores[0], scores)[None]
-            else:
-                with vectorised():
-                    pulled = torch.func.vmap(pull, (0, 0, None))(of_rows, of_scores, scores)
-            found.append((trace.ledger.unscale(pulled) if linear else pulled).transpose(0, 1))
+        sees = way.flow is None or way.flow.rule.sees != "nothing"
+        scales = _gradient_scales(explained) if sees else None  # [T, B], or None
+        start = Start(trace, scores, explained.chosen, scales, explained.tokens) if sees else None
+        for part in torch.arange(targets, device=scores.device).split(chunk):
+            trace.ledger.gradient_scale = 1.0 if scales is None else scales[part]
+            below = way.go({} if start is None else start.of(part), rows[:, part].transpose(0, 1))
+            assert below is not None
+            found.append(taken(below).transpose(0, 1))
             bar.update(len(part))
     return torch.cat(found, dim=1)
 
@@ -164,18 +174,15 @@ def gradients(scores: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     return list(found)
 
 
-def _gradient_scales(explained: Explained, of_scores: Tensor) -> Tensor | None:
+def _gradient_scales(explained: Explained) -> Tensor | None:
     """Powers of two [T, B] that bring float16 gradients to about one, where they do not underflow.
 
     Every target of every sample has its own: a probability near one has a gradient many orders below its neighbour's.
-
-    Args:
-        explained: the targets.
-        of_scores: one-hot cotangents of the scores [T, B, K].
     """
     scores, latents = explained.scores, explained.trace.latents[explained.layer]
     if latents.dtype != torch.float16 or not scores.requires_grad:
         return None
+    of_scores = one_hot(explained.chosen, scores.shape[1]).transpose(0, 1).to(scores)  # [T, B, K]
 
     def largest(cotangent: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(scores, latents, cotangent, retain_graph=True, allow_unused=True)

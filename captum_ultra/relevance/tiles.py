@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum_ultra.relevance.flow import Cells
 from captum_ultra.relevance.rules import Rule
 
 if TYPE_CHECKING:
     from captum_ultra.relevance.calls import AttentionCall
+    from captum_ultra.relevance.cuts import Passing
 
 __all__ = [
     "by_group", "by_head", "cut", "mask_tile", "masked_softmax", "tiled_backward", "tiled_forward", "tiled_values",
@@ -29,39 +29,43 @@ _CAUSAL_TILES, _CAUSAL_ROWS = 8, 64
 
 
 def tiled_backward(
-    grad: Tensor, call: AttentionCall, relevance: Tensor | None = None, rule: Rule | None = None,
-    cells: Cells | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+    grad: Tensor, call: AttentionCall, passing: Passing | None = None, *, wanted: bool = True
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of the queries, keys and values, and what the layer adds to the relevance.
 
     Inside, the B x H heads form one axis and the T targets stand next to the query rows, so that
     everything is a large matrix product; for a tile of m rows dA = [m T, d] [d, n],
-    dq = [m T, n] [n, d], dk = [T n, m] [m, d] and dv = [n, m] [m, T d].
+    dq = [m T, n] [n, d], dk = [T n, m] [m, d] and dv = [n, m] [m, T d]. Rows below the first and above the last
+    that the gradient of a target reaches are left out.
 
     Args:
         grad: gradient of the output [T, B, H, n, d_v].
         call: the attention.
-        relevance: rows above the layer [T, B, n]; None where only gradients are asked for.
-        rule: what a head does to a relevance row.
-        cells: what the rule sees is multiplied by this, entry by entry.
+        passing: relevance that meets it; None where only gradients are asked for.
+        wanted: whether gradients are asked for; else relevance alone.
 
     Returns:
-        dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in the dtypes of their inputs, and what the rule
-        adds [T, B, H, n] in at least float32, or None.
+        dq [T, B, H, n, d], dk and dv [T, B, G, n, .] in at least float32, and what the rule
+        adds [T, B, H, n]; each None where it is not asked for.
     """
     (targets, batch, heads, n, d_v), groups = grad.shape, call.key.shape[1]
     compute = torch.promote_types(call.query.dtype, torch.float32)
     q, k, v = (by_head(each, heads, compute) for each in (call.query, call.key, call.value))
     q, d, width = q * call.scale, q.shape[-1], k.shape[1]
+    reached = slice(0, n) if passing is not None and passing.rule.sees == "nothing" else _reached(grad)
     d_out = grad.reshape(targets, batch * heads, n, d_v).permute(1, 2, 0, 3).to(compute).contiguous()
-    rows_above = relevance if relevance is not None else grad.new_empty(targets, batch, 0)
-    above = rows_above.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
-    added = torch.zeros_like(above)
-    dq = q.new_empty(batch * heads, n, targets, d)
-    dk = q.new_zeros(batch * heads, targets, width, d)
-    dv = q.new_zeros(batch * heads, width, targets * d_v)
+    rule, above, added, cells = None, d_out, d_out, None
+    if passing is not None:
+        rule, cells = passing.rule, passing.cells
+        above = passing.rows.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
+        added = torch.zeros_like(above)
+    dq = dk = dv = None
+    if wanted:
+        dq = (q.new_empty if reached == slice(0, n) else q.new_zeros)(batch * heads, n, targets, d)
+        dk = q.new_zeros(batch * heads, targets, width, d)
+        dv = q.new_zeros(batch * heads, width, targets * d_v)
 
-    for head, rows in cut(batch * heads, n, targets, call.is_causal, q.device):
+    for head, rows in cut(batch * heads, reached, width, targets, call.is_causal, q.device):
         keys = slice(rows.stop if call.is_causal else width)
         probabilities = _probabilities(q, k, call, head, rows, keys)
         g, m, reach = probabilities.shape
@@ -71,10 +75,14 @@ def tiled_backward(
         if rule is not None and rule.sees == "gradient":
             seen = gradient if cells is None else gradient * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
+            if not wanted:
+                continue
         product = gradient.mul_(probabilities.unsqueeze(2))
         if rule is not None and rule.sees != "gradient":
             seen = product if cells is None else product * factors
             added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
+        if dq is None or dk is None or dv is None:
+            continue
         # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
         product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
         dq[head, rows] = torch.bmm(product.view(g, m * targets, reach), k[head, keys]).view(g, m, targets, d)
@@ -82,10 +90,19 @@ def tiled_backward(
         dk[head, :, keys] += d_keys.view(g, targets, reach, d)
         dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v))
 
-    dq = dq.mul_(call.scale).permute(2, 0, 1, 3).reshape(targets, batch, heads, n, d)
-    dk = by_group(dk.transpose(0, 1), batch, groups)
-    of_heads = None if rule is None else added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
-    return dq.to(call.query.dtype), dk.to(call.key.dtype), _values(dv, call, targets), of_heads
+    of_heads = None if passing is None else added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
+    if dq is None or dk is None or dv is None:
+        return None, None, None, of_heads
+    dq = dq.mul_(call.scale).view(batch, heads, n, targets, d).permute(3, 0, 1, 2, 4)
+    return dq, by_group(dk.transpose(0, 1), batch, groups), _values(dv, call, targets), of_heads
+
+
+def _reached(grad: Tensor) -> slice:
+    """From the first to the last query row whose gradient [T, B, H, n, d_v] is not zero for every target."""
+    if grad.device.type != "cpu":  # which would be asked, and waited for, in every layer
+        return slice(0, grad.shape[3])
+    rows = (grad != 0).any(-1).flatten(0, 2).any(0).nonzero()
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 1)
 
 
 def tiled_values(grad: Tensor, call: AttentionCall) -> Tensor:
@@ -113,7 +130,7 @@ def _maps(call: AttentionCall, compute: torch.dtype) -> Iterator[tuple[slice, sl
     """All of A by tiles: heads of the batch, rows, keys, and the tile [g, rows, keys]."""
     heads = call.query.shape[1]
     q, k = by_head(call.query, heads, compute) * call.scale, by_head(call.key, heads, compute)
-    for head, rows in cut(len(q), q.shape[1], 1, call.is_causal, q.device):
+    for head, rows in cut(len(q), slice(0, q.shape[1]), k.shape[1], 1, call.is_causal, q.device):
         keys = slice(rows.stop if call.is_causal else k.shape[1])
         yield head, rows, keys, _probabilities(q, k, call, head, rows, keys)
 
@@ -128,7 +145,7 @@ def _probabilities(q: Tensor, k: Tensor, call: AttentionCall, head: slice, rows:
 def _values(dv: Tensor, call: AttentionCall, targets: int) -> Tensor:
     """[B H, n, T d_v] -> [T, B, G, n, d_v]."""
     by_target = dv.view(*dv.shape[:2], targets, -1).permute(2, 0, 1, 3)
-    return by_group(by_target, *call.value.shape[:2]).to(call.value.dtype)
+    return by_group(by_target, *call.value.shape[:2])
 
 
 def by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
@@ -138,21 +155,25 @@ def by_head(tensor: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
 
 def by_group(gradient: Tensor, batch: int, groups: int) -> Tensor:
     """[T, B H, n, d] -> [T, B, G, n, d], summed over the queries that share a head."""
-    targets, _, n, d = gradient.shape
-    return gradient.reshape(targets, batch, groups, -1, n, d).sum(3)
+    heads = gradient.shape[1]
+    by_sample = gradient.unflatten(1, (batch, heads // batch))
+    return by_sample if heads == batch * groups else by_sample.unflatten(2, (groups, -1)).sum(3)
 
 
-def cut(heads: int, n: int, targets: int, is_causal: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Cut heads x query rows so that no tile of scores, times targets, exceeds the budget."""
+def cut(
+    heads: int, rows: slice, width: int, targets: int, is_causal: bool, device: torch.device
+) -> Iterator[tuple[slice, slice]]:
+    """Cut heads x query rows so that no tile of scores of so many keys, times targets, exceeds the budget."""
     numbers = _TILE_NUMBERS.get(device.type, _TILE_NUMBERS["other"])
-    rows = max(1, min(n, numbers // (targets * n)))
+    n = rows.stop - rows.start
+    high = max(1, min(n, numbers // (targets * width)))
     if is_causal:  # a tile reaches to its last row's key: low tiles waste little on the future
-        rows = min(rows, max(n // _CAUSAL_TILES, _CAUSAL_ROWS))
-    rows = -(-n // -(-n // rows))  # tiles of equal height
-    group = 1 if device.type == "cpu" else max(1, min(heads, numbers // (targets * n * rows)))
+        high = min(high, max(width // _CAUSAL_TILES, _CAUSAL_ROWS))
+    high = -(-n // -(-n // high))  # tiles of equal height
+    group = 1 if device.type == "cpu" else max(1, min(heads, numbers // (targets * width * high)))
     for head in range(0, heads, group):
-        for row in range(0, n, rows):
-            yield slice(head, min(head + group, heads)), slice(row, min(row + rows, n))
+        for row in range(rows.start, rows.stop, high):
+            yield slice(head, min(head + group, heads)), slice(row, min(row + high, rows.stop))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tensor:

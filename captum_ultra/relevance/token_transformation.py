@@ -226,7 +226,7 @@ def _added_to(stream: Tensor, input: Any, other: Any, *, alpha: Any = 1, **_: An
 
 def _is_made_of(result: Any, source: Tensor, earlier: Tensor) -> bool:
     """Whether a result depends on a source, and on what came earlier through the source alone."""
-    nodes = set(nodes_below(result, until=source.grad_fn)) if isinstance(result, Tensor) else set()
+    nodes = set(nodes_below([result.grad_fn], {source.grad_fn})) if isinstance(result, Tensor) else set()
     return source.grad_fn in nodes and earlier.grad_fn not in nodes
 
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.cuts import Cuts
 from captum_ultra.relevance.explaining import explaining
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.walk import LastLayerReached, walk
@@ -24,17 +24,19 @@ class Trace:
 
     Attributes:
         first: the block from which on it was followed.
+        by_token: whether it is known that, beside their attention, its blocks work token by token.
         latents: layer -> residual stream [B, n, d] after so many blocks (0: the embedding); that of the layer
-            ``first`` is the leaf below which nothing is followed.
-        sources: block -> [B, n], where a pull-back finds the relevance that has come down to below the block.
-        relevance: layer -> the relevance vector [B, n] at the same place; both are empty in graphs without relevance.
+            ``first`` is a leaf below which nothing is followed, the others too where the run is cut.
+        left: layer -> the same as it left the block, below a cut.
+        cuts: where the run is cut; none in graphs that are pulled back as a whole.
         ledger: gradient scale and finiteness flags.
     """
 
     first: int = 0
+    by_token: bool = False
     latents: dict[int, Tensor] = field(default_factory=dict)
-    sources: dict[int, Tensor] = field(default_factory=dict)
-    relevance: dict[int, Tensor] = field(default_factory=dict)
+    left: dict[int, Tensor] = field(default_factory=dict)
+    cuts: Cuts = field(default_factory=Cuts)
     ledger: Ledger = field(default_factory=Ledger)
 
     def begin(self, stream: Tensor) -> Tensor:
@@ -43,18 +45,26 @@ class Trace:
         self.keep(self.first, leaf)
         return leaf.clone()
 
-    def with_source(self, block: int, stream: Tensor, relevance: Tensor | None) -> Tensor:
-        """The relevance vector [B, n] below a block, in which what comes down to it can be found."""
-        dtype = torch.promote_types(stream.dtype, torch.float32)
-        source = torch.zeros(stream.shape[:2], dtype=dtype, device=stream.device, requires_grad=True)
-        self.sources[block] = source
-        return source if relevance is None else relevance.to(source.device) + source
+    def cut(self, layer: int, stream: Tensor, *, keep: bool = True, through: bool = False) -> Tensor:
+        """Cut the stream [B, n, d] after so many blocks; returns what the run goes on with, safe to change.
 
-    def keep(self, layer: int, stream: Tensor, relevance: Tensor | None = None) -> None:
-        """Keep what a pull-back from ``layer`` needs: the stream [B, n, d] and the relevance [B, n]."""
+        Args:
+            layer: number of blocks passed.
+            stream: as it leaves a block, or enters the first.
+            keep: whether the latents of the layer will be asked for.
+            through: see :meth:`captum_ultra.relevance.cuts.Cuts.stream`.
+        """
+        above = self.cuts.stream(stream, layer, through)
+        if keep:
+            self.left[layer] = stream
+            self.keep(layer, above)
+        else:
+            self.ledger.note_forward(layer, stream)
+        return above.clone()
+
+    def keep(self, layer: int, stream: Tensor) -> None:
+        """Keep the stream [B, n, d] of a layer."""
         self.latents[layer] = stream
-        if relevance is not None:
-            self.relevance[layer] = relevance
         self.ledger.note_forward(layer, stream)
 
 
@@ -68,17 +78,17 @@ class Graph(Protocol):
     def begin(self, trace: Trace, stream: Tensor) -> Tensor:
         """Before the first block that is followed; returns the stream that it gets."""
 
-    def enter(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
-        """Before a block; returns the relevance vector below it, if there is one."""
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> None:
+        """Before a block."""
 
-    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
-        """After a block; returns the relevance vector above it, if there is one."""
+    def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor | None:
+        """After a block, whose latents are wanted or not; returns the stream that the run goes on with."""
 
 
 def trace_run(
     run: Callable[[], Any], model: nn.Module, blocks: Sequence[nn.Module], graph: Graph,
     layers: Sequence[int], *, first: int = 0, batch_first: bool = True, stop_early: bool = True,
-    on_start: Callable[[Tensor], None] | None = None,
+    by_token: bool = False, on_start: Callable[[Tensor], None] | None = None,
 ) -> Trace:  # fmt: skip
     """Run a model once, through a graph, and keep the latents of some layers.
 
@@ -94,13 +104,14 @@ def trace_run(
         first: the block at which following begins; the model is left alone below it.
         batch_first: whether the residual stream is [B, n, d] (else [n, B, d]).
         stop_early: end the run after the highest layer.
+        by_token: whether it is known that, beside their attention, the blocks work token by token.
         on_start: called with the stream [B, n, d] before the first block runs; may raise.
 
     Raises:
         UnsupportedModelError: if a block does not run exactly once, or cannot be followed.
         ValueError: if latents are not finite; names the layer.
     """
-    trace, wanted, last = Trace(first), set(layers), max(layers)
+    trace, wanted, last = Trace(first, by_token), set(layers), max(layers)
 
     def enter(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
         if index == 0 and on_start is not None:
@@ -112,21 +123,15 @@ def trace_run(
             stream = graph.begin(trace, stream)
         else:
             check_connected(stream, f"the input of block {index} ({type(block).__name__})")
-        relevance = graph.enter(index, block, stream) if index < last else None
-        if began and relevance is not None:
-            trace.relevance[first] = relevance
+        if index < last:
+            graph.enter(index, block, stream)
         return stream if began else None
 
     def leave(index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
         if index < first or index >= last:
             return None
-        relevance = graph.leave(index, block, stream)
         check_connected(stream, f"the output of block {index} ({type(block).__name__})")
-        if index + 1 not in wanted:
-            trace.ledger.note_forward(index + 1, stream)
-            return None
-        trace.keep(index + 1, stream, relevance)
-        return stream.clone()  # later blocks may change theirs in place
+        return graph.leave(trace, index, block, stream, index + 1 in wanted)
 
     # Behind the last block the run goes on: it might enter the blocks again, which the walk refuses.
     stop = last if stop_early and last < len(blocks) else None

@@ -15,6 +15,8 @@ from tests.reference.ultra import Score, explain
 
 # Experts have no kernel in float64; GPT-Neo computes its scores in float32 whatever it is given.
 NOT_IN_FLOAT64 = ("GptOss", "Mixtral", "GPTNeoFor")
+# Norms in float32, through which the gradients of values and of probabilities go down one by one.
+NORMS_IN_FLOAT32 = ("T5EncoderModel-eager", "LlamaForCausalLM-eager", "Gemma2ForCausalLM-eager")
 
 
 def targets_of(case: Case) -> list[int]:
@@ -36,6 +38,7 @@ def test_equals_the_loop_over_stored_maps(case: Case) -> None:
     """Every layer from one run; at the embedding a token explains itself."""
     exact = not any(name in case.name for name in NOT_IN_FLOAT64)
     dtype, tolerance = (torch.float64, 1e-12) if exact else (torch.float32, 1e-5)
+    tolerance = 1e-6 if any(name in case.name for name in NORMS_IN_FLOAT32) else tolerance
     model, inputs, tokens = case.model(dtype), case.inputs(dtype), targets_of(case)
     lta, recording = LatentTokenAttribution(model), case.record(model, inputs)
     layers = [1, case.depth, 2]

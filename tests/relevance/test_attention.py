@@ -1,4 +1,4 @@
-"""The two operations that carry relevance against an explicit loop over targets, samples and heads, in float64."""
+"""The two kinds of attention between cuts against an explicit loop over targets, samples and heads, in float64."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from captum_ultra import UnsupportedModelError
 from captum_ultra.relevance import Flow, Rule, gradient_rows, gradient_weighted, rollout, row_gradient, tiles
-from captum_ultra.relevance.attention import relevance_attention
+from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import AttentionCall
+from captum_ultra.relevance.cuts import Passing, RowGradient
+from captum_ultra.relevance.descent import pull
 from captum_ultra.relevance.ledger import Ledger
-from captum_ultra.relevance.passage import Passage
-from captum_ultra.relevance.probabilities import relevance_probabilities
+from captum_ultra.relevance.probabilities import ExplicitAttention
+from captum_ultra.relevance.sinks import Sinks
 from tests.reference import attention as reference
 
 RULES: dict[str, tuple[Rule, Any]] = {
@@ -41,18 +44,20 @@ class Whole:
         return self.values.flatten(0, 1)[head, rows, keys]
 
 
-def carried(flow: Flow, ledger: Ledger | None = None) -> Passage:
-    """The place of a layer whose trace is being pulled back by a flow."""
-    passage = Passage(ledger or Ledger(), BLOCK)
-    passage.ledger.flow = flow
-    return passage
+def crossed(crossing: Any, gradient: Any, rows: Tensor, flow: Flow, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of the leaves, and the relevance below, of a crossing whose signals are made of the leaves."""
+    above = flow.arriving(BLOCK, rows)
+    passing = Passing(flow.rule, above, flow.cells.get(BLOCK))
+    if isinstance(gradient, RowGradient):
+        found, added = crossing.back_by_row(gradient, passing)
+    else:
+        found, added = crossing.back(gradient, passing, True)
+    return *pulled(crossing.below, found, leaves), flow.below(BLOCK, above, added)
 
 
-def together(outputs: Any, leaves: list[Tensor], cotangents: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of all targets at once, as the engine asks for them."""
-    return torch.func.vmap(lambda *seeds: torch.autograd.grad(outputs, leaves, seeds, retain_graph=True))(
-        cotangents, rows
-    )
+def pulled(below: Any, found: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    gradients = pull(below, found, [get_gradient_edge(each) for each in leaves])
+    return [each for each in gradients if each is not None]
 
 
 def leaves_of(*tensors: Tensor) -> list[Tensor]:
@@ -60,11 +65,11 @@ def leaves_of(*tensors: Tensor) -> list[Tensor]:
 
 
 def fused(
-    q: Tensor, k: Tensor, v: Tensor, cotangents: Tensor, rows: Tensor, passage: Passage, **options: Any
+    q: Tensor, k: Tensor, v: Tensor, gradient: Any, rows: Tensor, flow: Flow, **options: Any
 ) -> tuple[Tensor, ...]:
-    leaves = leaves_of(q, k, v, torch.zeros_like(rows[0]))
-    outputs = relevance_attention(AttentionCall.of(*leaves[:3], **options), leaves[3], passage)
-    return together(outputs, leaves, cotangents, rows)
+    leaves = leaves_of(q, k, v)
+    crossing = FusedAttention(AttentionCall.of(*(each.clone() for each in leaves), **options))
+    return crossed(crossing, gradient, rows, flow, leaves)
 
 
 def problem(seed: int, batch: int, groups: int, repeats: int, n: int, d: int, d_v: int, targets: int) -> list[Tensor]:
@@ -108,19 +113,22 @@ def flow_of(rule: Rule, residual: bool, given: dict[str, Tensor]) -> Flow:
     seed=st.integers(0, 2**16), batch=st.integers(1, 3), groups=st.integers(1, 2), repeats=st.integers(1, 3),
     n=st.integers(1, 9), d=st.integers(1, 5), d_v=st.integers(1, 5), targets=st.integers(1, 4),
     tile=st.sampled_from([1, 7, 20, 2**20]), kind=st.sampled_from(MASKS), rule=st.sampled_from(list(RULES)),
-    scale=st.sampled_from([None, 0.3]), residual=st.booleans(), weighted=st.booleans(),
+    scale=st.sampled_from([None, 0.3]), residual=st.booleans(), weighted=st.booleans(), reached=st.integers(0, 3),
 )  # fmt: skip
 def test_fused_attention_equals_the_explicit_loop(
     seed: int, batch: int, groups: int, repeats: int, n: int, d: int, d_v: int, targets: int, tile: int, kind: str,
-    rule: str, scale: float | None, residual: bool, weighted: bool,
+    rule: str, scale: float | None, residual: bool, weighted: bool, reached: int,
 ) -> None:  # fmt: skip
     tensors = problem(seed, batch, groups, repeats, n, d, d_v, targets)
     torch.manual_seed(seed)
     heads = groups * repeats
     options = {**options_of(kind, batch, heads, n), "scale": scale, "enable_gqa": repeats > 1}
     (fast, slow), given = RULES[rule], factors(batch, heads, n) if weighted else {}
+    *signals, cotangents, rows = tensors
+    if reached:  # some query rows are beyond what any target reaches
+        cotangents[..., reached:, :] = 0
     with mock.patch.dict(tiles._TILE_NUMBERS, cpu=tile):
-        found = fused(*tensors, carried(flow_of(fast, residual, given)), **options)
+        found = fused(*signals, cotangents, rows, flow_of(fast, residual, given), **options)
     expected = reference.layer_backward(*tensors, slow, residual=residual, **given, **options)
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
@@ -142,33 +150,90 @@ def test_probabilities_equal_the_explicit_loop(
     if sink:  # far below every score, so that the explicit loop without it is right
         scores = torch.cat([scores, torch.full_like(scores[..., :1], -1e4)], -1)
     (fast, slow), given = RULES[rule], factors(batch, heads, n) if weighted else {}
-    passage = carried(flow_of(fast, residual, given))
-    probabilities, relevance = relevance_probabilities(scores.softmax(-1), leaves[3], passage)
-    found = together((probabilities[..., :n] @ leaves[2], relevance), leaves, cotangents, rows)
-    passage.ledger.check_backward()
+    ledger, probabilities = Ledger(), scores.softmax(-1)
+    crossing = ExplicitAttention(probabilities, ledger, BLOCK)
+    # What multiplies the values lies above the cut.
+    followed = probabilities.detach().requires_grad_()
+    of_map, of_values = torch.func.vmap(
+        lambda seed: torch.autograd.grad(followed[..., :n] @ leaves[2], (followed, leaves[2]), seed, retain_graph=True)
+    )(cotangents)
+    of_q, of_k, below = crossed(crossing, of_map, rows, flow_of(fast, residual, given), leaves[:2])
+    ledger.check_backward()
     expected = reference.layer_backward(q, k, v, cotangents, rows, slow, residual=residual, **given)
-    for got, want in zip(found, expected, strict=True):
+    for got, want in zip((of_q, of_k, of_values, below), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**16), batch=st.integers(1, 3), groups=st.integers(1, 2), repeats=st.integers(1, 3),
+    n=st.integers(1, 9), d=st.integers(1, 5), d_v=st.integers(1, 5), targets=st.integers(1, 4),
+    kind=st.sampled_from(MASKS), rule=st.sampled_from(["products", "gradients", "rows"]), residual=st.booleans(),
+)  # fmt: skip
+def test_one_row_a_target_equals_the_explicit_loop(
+    seed: int, batch: int, groups: int, repeats: int, n: int, d: int, d_v: int, targets: int, kind: str, rule: str,
+    residual: bool,
+) -> None:  # fmt: skip
+    *signals, cotangents, rows = problem(seed, batch, groups, repeats, n, d, d_v, targets)
+    torch.manual_seed(seed)
+    options = {**options_of(kind, batch, groups * repeats, n), "enable_gqa": repeats > 1}
+    gradient = RowGradient(cotangents[:, :, :, 0], torch.randint(n, (targets, batch)))
+    fast, slow = RULES[rule]
+    flow = Flow(fast, residual)
+    found = fused(*signals, gradient, rows, flow, **options)
+    expected = reference.layer_backward(*signals, gradient.whole(n), rows, slow, residual=residual, **options)
+    for got, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+    alone = FusedAttention(AttentionCall.of(*leaves_of(*signals), **options), constant=True)
+    torch.testing.assert_close(alone.back_by_row(gradient, None)[0][0], expected[2], rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("rule", ["products", "rollout"])
-def test_one_target_alone_and_without_what_it_does_not_need(rule: str) -> None:
-    """A single target needs no vectorisation, a rollout no gradient, and gradients no relevance."""
+def test_what_is_not_asked_for_is_left_out(rule: str) -> None:
+    """Relevance alone at the last block, gradients alone above the first; a rollout needs none."""
     q, k, v, cotangents, rows = problem(4, 2, 2, 1, 7, 4, 4, 3)
-    passage = carried(Flow(RULES[rule][0]))
-    expected = fused(q, k, v, cotangents, rows, passage)
-    leaves = leaves_of(q, k, v, torch.zeros_like(rows[0]))
-    output, relevance = relevance_attention(AttentionCall.of(*leaves[:3]), leaves[3], passage)
-    alone = torch.autograd.grad((output, relevance), leaves, (cotangents[1], rows[1]), retain_graph=True)
-    plain = torch.autograd.grad(output, leaves[:3], cotangents[1], retain_graph=True)
-    for one, without, every in zip(alone, (*plain, alone[3]), expected, strict=True):
-        torch.testing.assert_close(one, every[1], rtol=1e-12, atol=1e-14)
-        assert torch.equal(without, one)
+    flow = Flow(RULES[rule][0])
+    expected = fused(q, k, v, cotangents, rows, flow)
+    crossing = FusedAttention(AttentionCall.of(*leaves_of(q, k, v)))
+    nothing, added = crossing.back(cotangents, Passing(flow.rule, rows), False)
+    assert not nothing and added is not None
+    torch.testing.assert_close(flow.below(BLOCK, rows, added), expected[3], rtol=1e-12, atol=1e-14)
+    gradients, none = crossing.back(cotangents, None, True)
+    assert none is None
+    for one, every in zip(gradients, expected[:3], strict=True):
+        torch.testing.assert_close(one, every, rtol=1e-12, atol=1e-14)
+    constant = FusedAttention(AttentionCall.of(*leaves_of(q, k, v)), constant=True)
+    torch.testing.assert_close(constant.back(cotangents, None, True)[0][0], expected[2], rtol=1e-12, atol=1e-14)
     if rule == "rollout":
-        assert torch.equal(torch.autograd.grad(relevance, leaves[3], rows[1])[0], alone[3])
-    else:
-        with pytest.raises(UnsupportedModelError, match=f"no gradient reaches the attention of block {BLOCK}"):
-            torch.autograd.grad(relevance, leaves[3], rows[1])
+        _, without = crossing.back(None, Passing(flow.rule, rows), False)
+        assert without is not None and torch.equal(without, added)
+
+
+@pytest.mark.parametrize("layout", ["one projection", "separate", "one tensor", "expanded", "overlapping"])
+def test_gradients_go_into_what_queries_keys_and_values_are_views_of(layout: str) -> None:
+    x = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    joined = x.exp()
+    parts = {
+        "one projection": joined.view(2, 5, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0),
+        "separate": [each.exp().view(2, 5, 2, 2).transpose(1, 2) for each in joined.chunk(3, -1)],
+        "one tensor": [joined.view(2, 5, 3, 4).transpose(1, 2)] * 3,
+        "expanded": [joined[:, None, :, :4].expand(-1, 3, -1, -1), *joined[:, None, :, 4:].chunk(2, -1)],
+        "overlapping": [joined[:, None, :, start : start + 6] for start in (0, 3, 6)],
+    }[layout]
+    sinks, gradients = Sinks(parts), [torch.randn(3, *each.shape, dtype=torch.float64) for each in parts]
+    assert len(sinks.edges) == (1 if layout == "one projection" else 3)
+    (found,) = pulled(sinks.edges, sinks.filled(gradients), [x])
+    for target in range(3):
+        (want,) = torch.autograd.grad(parts, x, [each[target] for each in gradients], retain_graph=True)
+        torch.testing.assert_close(found[target], want, rtol=1e-12, atol=1e-14)
+
+
+def test_values_that_are_changed_after_their_attention_are_refused() -> None:
+    q, k, v = (each.exp() for each in leaves_of(*problem(4, 1, 1, 1, 3, 2, 2, 1)[:3]))
+    crossing = FusedAttention(AttentionCall.of(q, k, v))
+    v.add_(1)
+    with pytest.raises(UnsupportedModelError, match="changes its queries, keys or values in place"):
+        crossing.back(torch.ones(1, 1, 1, 3, 2), None, True)
 
 
 @settings(max_examples=50, deadline=None)
@@ -179,14 +244,15 @@ def test_one_target_alone_and_without_what_it_does_not_need(rule: str) -> None:
 def test_tiles_cover_every_row_of_every_head_once_within_the_budget(
     heads: int, n: int, targets: int, numbers: int, is_causal: bool, device: str
 ) -> None:
+    first = numbers % n
     with mock.patch.dict(tiles._TILE_NUMBERS, cpu=numbers, other=numbers):
-        cut = list(tiles.cut(heads, n, targets, is_causal, torch.device(device)))
+        cut = list(tiles.cut(heads, slice(first, n), n, targets, is_causal, torch.device(device)))
     covered = torch.zeros(heads, n)
     for head, rows in cut:
         covered[head, rows] += 1
         height = rows.stop - rows.start
         assert height == 1 or (head.stop - head.start) * height * n * targets <= numbers
-    assert (covered == 1).all()
+    assert (covered[:, first:] == 1).all() and not covered[:, :first].any()
 
 
 def test_groups_of_heads_in_one_tile_change_nothing() -> None:
@@ -194,7 +260,7 @@ def test_groups_of_heads_in_one_tile_change_nothing() -> None:
     tensors = problem(3, 2, 3, 2, 6, 4, 4, 3)
     cut = [(slice(h, h + 3), slice(s, s + 2)) for h in range(0, 12, 3) for s in range(0, 6, 2)]
     with mock.patch.object(tiles, "cut", lambda *args: cut):
-        found = fused(*tensors, carried(Flow(gradient_weighted)))
+        found = fused(*tensors, Flow(gradient_weighted))
     for got, want in zip(found, reference.layer_backward(*tensors, enable_gqa=True), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
@@ -202,25 +268,15 @@ def test_groups_of_heads_in_one_tile_change_nothing() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_products_are_accumulated_in_float32(dtype: torch.dtype) -> None:
     q, k, v, cotangents, rows = (each.to(dtype) for each in problem(5, 1, 2, 1, 64, 16, 16, 2))
-    found = fused(q, k, v, cotangents, rows.float(), carried(Flow(gradient_weighted)))
+    found = fused(q, k, v, cotangents, rows.float(), Flow(gradient_weighted))
     exact = reference.layer_backward(*(each.double() for each in (q, k, v, cotangents, rows)))
     assert found[0].dtype == dtype and found[3].dtype == torch.float32
     torch.testing.assert_close(found[3].double(), exact[3], rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_that_are_not_finite_name_the_block() -> None:
-    q, k, v, cotangents, rows = problem(6, 1, 1, 1, 3, 2, 2, 2)
-    passage = carried(Flow(gradient_weighted))
-    fused(q, k, v, cotangents * torch.inf, rows, passage)
-    with pytest.raises(ValueError, match=f"gradients in block {BLOCK}"):
-        passage.ledger.check_backward()
-
-
 def test_an_extra_key_that_the_output_depends_on_is_no_sink() -> None:
-    probabilities = torch.rand(1, 2, 3, 4, requires_grad=True)
-    source = torch.zeros(1, 3, requires_grad=True)
-    passage = carried(Flow(gradient_weighted))
-    followed, relevance = relevance_probabilities(probabilities, source, passage)
-    torch.autograd.grad((followed.sum(), relevance), source, (torch.ones(()), torch.ones(1, 3)))
+    ledger = Ledger()
+    crossing = ExplicitAttention(torch.rand(1, 2, 3, 4), ledger, BLOCK)
+    crossing.back(torch.ones(1, 1, 2, 3, 4), Passing(gradient_weighted, torch.ones(1, 1, 3)), True)
     with pytest.raises(UnsupportedModelError, match=f"block {BLOCK} attends to keys beside its tokens"):
-        passage.ledger.check_backward()
+        ledger.check_backward()

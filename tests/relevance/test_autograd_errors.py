@@ -43,8 +43,9 @@ def test_hooks_that_look_at_numbers(look: str, of: str, name: str) -> None:
         model.blocks[1].mlp.register_forward_hook(forward)
     method = method_class(name)
     options: dict[str, Any] = {"token": [1, 2, 3], "layer": 3}
-    with pytest.raises(UnsupportedModelError, match=r"many targets at once.*internal_batch_size=1"):
-        method(model).attribute(images(), **options)
+    if name != "legrad":  # which comes by one block a layer: one pass for all targets
+        with pytest.raises(UnsupportedModelError, match=r"many targets at once.*internal_batch_size=1"):
+            method(model).attribute(images(), **options)
     seen.clear()
     found = method(model).attribute(images(), internal_batch_size=1, **options)
     expected = method(plain).attribute(images(), internal_batch_size=1, **options)

@@ -12,7 +12,7 @@ from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.questions import seen_tokens
 from captum_ultra.attr.runs import Attended, Need
-from captum_ultra.relevance import Flow, in_chunks, pull_back, rollout
+from captum_ultra.relevance import Flow, gradients_below, pull_back, rollout
 
 __all__ = ["AttCAT"]
 
@@ -45,11 +45,9 @@ class AttCAT(TokenAttribution):
         alone = replace(explained, chosen=explained.chosen[:, :1] * 0, start=queries, progress=False)
         # What a block's tokens receive does not depend on the target.
         received = [pull_back(replace(alone, layer=block + 1), flow, to=block)[:, 0] for block in range(asked.layer)]
-        streams = [run.trace.latents[block] for block in range(asked.layer)]
+        streams = [run.trace.latents[block].detach() for block in range(asked.layer)]
 
-        def pull(row: Tensor, chosen: Tensor, scores: Tensor) -> Tensor:
-            found = torch.autograd.grad(scores, streams, chosen, retain_graph=True)
-            parts = zip(found, streams, received, strict=True)
-            return torch.stack([(gradient * h.detach()).sum(-1) * weight for gradient, h, weight in parts]).sum(0)
+        def read(layer: int, gradient: Tensor) -> Tensor | None:
+            return (gradient * streams[layer]).sum(-1) * received[layer] if layer < asked.layer else None
 
-        return in_chunks(explained, pull, linear=True)
+        return gradients_below(explained, read)

@@ -11,8 +11,7 @@ from torch import Tensor
 from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.attribution import TokenAttribution
 from captum_ultra.attr.runs import Need
-from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import in_chunks
+from captum_ultra.relevance import gradients_below
 from captum_ultra.relevance.lrp import LinearRules
 
 __all__ = ["READINGS", "ConservativeLRP", "ResidualLRP", "read_rows"]
@@ -92,23 +91,18 @@ class ConservativeLRP(TokenAttribution):
 
     def rows(self, asked: Asked) -> Tensor:
         explained, reading = asked.explained(asked.choices.run()), asked.choices.reading
-        leaf = explained.trace.latents[0]
-        wide = torch.promote_types(leaf.dtype, torch.float32)
-        tokens = leaf.detach().to(wide)
+        leaf = explained.trace.latents[0].detach()
+        tokens = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
 
-        def pull(row: Tensor, chosen: Tensor, scores: Tensor) -> Tensor:
-            found = torch.autograd.grad(scores, leaf, chosen, retain_graph=True, allow_unused=True)[0]
-            if found is None and not explained.trace.ledger.cut_below:
-                raise UnsupportedModelError(
-                    "what is explained does not depend on the stream that enters the first block: the blocks belong to "
-                    "another part of the model, or it switches gradients off"
-                )
-            gradient = torch.zeros_like(tokens) if found is None else found.to(wide)
+        def read(layer: int, gradient: Tensor) -> Tensor | None:
+            if layer > 0:
+                return None
+            of_tokens = gradient.to(tokens)
             if reading == "norm":
-                return gradient.norm(dim=-1) * tokens.norm(dim=-1)
-            return (gradient * tokens).sum(-1)
+                return of_tokens.norm(dim=-1) * tokens.norm(dim=-1)
+            return (of_tokens * tokens).sum(-1)
 
-        rows = in_chunks(explained, pull, linear=True)
+        rows = gradients_below(explained, read)
         if not rows.isfinite().all():
             raise ValueError("the relevance contains NaN or infinity: check the input, the weights, and the precision")
         return read_rows(rows, reading)

@@ -39,7 +39,7 @@ def attention_shares(share: Tensor, call: AttentionCall, learned_query: bool = F
     groups, width = k.shape[1:3]
     queries, keyed, values, shares = (by_head(each, heads, q.dtype) for each in (q, k, v, share))
     r_q, r_k, r_v = (torch.zeros_like(each) for each in (queries, keyed, values))
-    for head, rows in cut(batch * heads, n, 1, call.is_causal, q.device):
+    for head, rows in cut(batch * heads, slice(0, n), width, 1, call.is_causal, q.device):
         keys = slice(rows.stop if call.is_causal else width)
         q_rows, k_rows, v_rows, s_rows = queries[head, rows], keyed[head, keys], values[head, keys], shares[head, rows]
         scores = q_rows @ k_rows.mT

@@ -61,16 +61,19 @@ class OperationGraph(TorchFunctionMode):
         self.batch = len(stream)
         return signal
 
-    def enter(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+    def enter(self, index: int, block: nn.Module, stream: Tensor) -> None:
         """Before a block."""
         self.block = index
-        return None
 
-    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
-        """After a block."""
+    def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor | None:
+        """After a block, whose latents may be wanted; returns what the run goes on with in their place."""
         self.block = None
         self.check_seen(stream)
-        return None
+        if not wanted:
+            trace.ledger.note_forward(index + 1, stream)
+            return None
+        trace.keep(index + 1, stream)
+        return stream.clone()  # later blocks may change theirs in place
 
     def check_seen(self, output: Tensor) -> None:
         """Raise if an operation that the mode did not see made the output."""

@@ -25,15 +25,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import SOFTMAX, WITHOUT_HEADS, AttentionCall, is_over_keys
 from captum_ultra.relevance.lrp import shares, table
-from captum_ultra.relevance.lrp.factored import constant_attention, factored, halved_attention, two_factored
+from captum_ultra.relevance.lrp.factored import factored, two_factored
 from captum_ultra.relevance.lrp.factors import guarded
 from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.nested import first_tensor
 from captum_ultra.relevance.threads import in_this_thread
+from captum_ultra.relevance.trace import Trace
 
 __all__ = ["LinearRules", "Linearisation"]
 
@@ -84,6 +86,7 @@ class Linearisation(OperationGraph):
     def __init__(self, model: nn.Module, rules: LinearRules) -> None:
         super().__init__(model)
         self.rules = rules
+        self.trace: Trace
         self._norms = 0  # normalisations met so far
         self._plain = 0  # inside modules that are taken as a whole
         self._hooks = ExitStack()
@@ -103,14 +106,31 @@ class Linearisation(OperationGraph):
             self._hooks.close()
         super().__exit__(*error)
 
-    def begin(self, trace: Any, stream: Tensor) -> Tensor:
-        signal = super().begin(trace, stream)
-        self.kinds[signal] = STREAM
+    def begin(self, trace: Trace, stream: Tensor) -> Tensor:
+        self.trace = trace
+        signal = self.cut(trace.first, stream.detach(), keep=True)
+        self.batch = len(stream)
         return signal
 
     def enter(self, index: int, block: nn.Module, stream: Tensor) -> None:
         super().enter(index, block, stream)
         self.kinds[stream] = STREAM
+
+    def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor:
+        self.block = None
+        self.check_seen(stream)
+        return self.cut(index + 1, stream, wanted)
+
+    def cut(self, layer: int, stream: Tensor, keep: bool) -> Tensor:
+        """Cut the run at the stream of a layer, which may be kept; returns the signal that it goes on with."""
+        paused, self.paused = self.paused, True
+        try:
+            signal = self.trace.cut(layer, stream, keep=keep)
+            self.learn(signal)
+        finally:
+            self.paused = paused
+        self.kinds[signal] = STREAM
+        return signal
 
     def check_known(self, op: Operation) -> None:
         if self.rules.gates != "gradient":  # else whatever it was has its ordinary gradient
@@ -154,11 +174,11 @@ class Linearisation(OperationGraph):
             op.refuse("is random in evaluation mode: set the dropout to 0")
         if call.query.dim() != 4:
             op.refuse(WITHOUT_HEADS)
-        if self.rules.attention == "constant":
-            return constant_attention(call).reshape(shape)
-        if call.mask is not None and is_signal(call.mask):
+        constant = self.rules.attention == "constant"
+        if not constant and call.mask is not None and is_signal(call.mask):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
-        return halved_attention(call).reshape(shape)
+        crossing = FusedAttention(call, constant=constant, shares=(1, 1, 1) if constant else (0.25, 0.25, 0.5))
+        return self.trace.cuts.attention(crossing.attend(), crossing, None).clone().reshape(shape)
 
     def _softmax(self, op: Operation) -> Tensor:
         result: Tensor = op.run()

@@ -79,14 +79,14 @@ class Propagation(OperationGraph):
         self.batch = len(leaf)
         return signal
 
-    def leave(self, index: int, block: nn.Module, stream: Tensor) -> Tensor | None:
+    def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor | None:
         seen = self._attentions[index]
         if seen != 1:
             raise UnsupportedModelError(
                 f"block {index} ({type(block).__name__}) runs {seen} attentions where one self-attention is "
                 "expected: pass the modules that run one each as blocks=..."
             )
-        return super().leave(index, block, stream)
+        return super().leave(trace, index, block, stream, wanted)
 
     def ruled(self, op: Operation) -> Any:
         name = op.name
