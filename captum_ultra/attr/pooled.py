@@ -11,7 +11,6 @@ from torch import Tensor
 from captum_ultra.attr.asked import Asked
 from captum_ultra.attr.questions import ClassQuestion
 from captum_ultra.relevance import Explained, Flow, pull_back
-from captum_ultra.relevance.chunks import automatic_chunk
 
 __all__ = ["patches_read", "pull_back_attended"]
 
@@ -57,7 +56,7 @@ def pull_back_attended(
     left_out = patches_read(asked, explained)
     if left_out is None and isinstance(flows, Flow):
         return _times(pull_back(explained, flows, to), lengths)
-    chunk = explained.chunk or automatic_chunk(explained.trace.latents[explained.layer])
+    chunk = explained.chunk or explained.automatic_chunk()
     found, owned = [], []
     for part in torch.arange(start.shape[1]).split(chunk if isinstance(flows, Flow) else 1):
         flow = flows if isinstance(flows, Flow) else flows[int(part)]

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 __all__ = ["automatic_chunk"]
 
-# The largest arrays of a pull-back are the gradients inside an MLP, about four times as wide as
-# the residual stream; a handful of them are alive at once.
-_NUMBERS_PER_CHANNEL = 4
-_ALIVE = 6
-# On a CPU chunks whose arrays stay within the last-level cache were fastest; beyond it, more
-# targets only cost memory.
-_CPU_ARRAY_BYTES = 20 * 2**20
+_WIDER = 4  # how much wider than the residual stream the arrays inside an MLP are, where none was seen
+_ALIVE = 6  # such arrays at once
+# The allocator maps larger arrays anew each time, and every page of them is made when it is first written to.
+_CPU_ARRAY_BYTES = 31 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
 
 
-def automatic_chunk(latents: Tensor, memory_budget: int | None = None) -> int:
-    """Number of targets whose pull-back together stays within a memory budget, at least 1.
+def automatic_chunk(latents: Tensor, targets: int, widest: int = 0, memory_budget: int | None = None) -> int:
+    """Number of targets whose pull-back together stays within a memory budget, at least 1; chunks are of like size.
 
     Args:
         latents: the residual stream [B, n, d] at the explained layer.
-        memory_budget: bytes; by default what the caches of a CPU hold, or a quarter of the free
+        targets: how many there are.
+        widest: numbers of the largest array that the run made of all samples; 0 where that is not known.
+        memory_budget: bytes; by default what the allocator of a CPU hands out twice, or a quarter of the free
             memory of an accelerator.
 
     Example:
         >>> import torch
-        >>> automatic_chunk(torch.zeros(1, 197, 384), memory_budget=64 * 2**20)
-        9
+        >>> automatic_chunk(torch.zeros(1, 197, 384), 32, memory_budget=64 * 2**20)    # not 9, 9, 9 and 5
+        8
     """
-    bytes_per_target = latents.numel() * _NUMBERS_PER_CHANNEL * torch.float32.itemsize * _ALIVE
+    numbers = max(widest or latents.numel() * _WIDER, 1)
     budget = _default_budget(latents.device) if memory_budget is None else memory_budget
-    return max(1, budget // max(1, bytes_per_target))
+    chunk = max(1, budget // (numbers * torch.float32.itemsize * _ALIVE))
+    return math.ceil(targets / math.ceil(targets / chunk)) if targets else 1
 
 
 def _default_budget(device: torch.device) -> int:

@@ -20,7 +20,7 @@ from captum_ultra.relevance.flow import Cells
 from captum_ultra.relevance.graph import nodes_below
 from captum_ultra.relevance.rules import Rule
 
-__all__ = ["Crossing", "Cut", "Cuts", "Passing", "RowGradient"]
+__all__ = ["Crossing", "Cut", "Cuts", "Passing", "Pulled", "RowGradient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +57,22 @@ class RowGradient:
         return self.values.new_zeros(targets, batch, heads, rows, d_v).scatter_(3, index, self.values.unsqueeze(3))
 
 
+Pulled = list[tuple[GradientEdge, Tensor]]
+"""Places in a graph, and their gradients [T, ...]."""
+
+
 class Crossing(Protocol):
     """An attention between two cuts.
 
     Attributes:
-        below: what its output was made of.
+        below: what its output was made of, on which all that it pulls back to depends.
         by_row: whether row i of the output is made of row i of the queries alone, so that :meth:`back_by_row` exists.
     """
 
     below: tuple[GradientEdge, ...]
     by_row: bool
 
-    def back(
-        self, gradient: Tensor | None, passing: Passing | None, wanted: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def back(self, gradient: Tensor | None, passing: Passing | None, wanted: bool) -> tuple[Pulled, Tensor | None]:
         """Pull back the gradient [T, ...] of the output, and the relevance that meets it.
 
         Args:
@@ -79,11 +81,11 @@ class Crossing(Protocol):
             wanted: whether gradients are asked for, below.
 
         Returns:
-            The gradients [T, ...] of what the output was made of, or none of them; and what each head adds to the
-            relevance [T, B, H, n].
+            The gradients of what the output was made of, or none of them; and what each head adds to the relevance
+            [T, B, H, n].
         """
 
-    def back_by_row(self, gradient: RowGradient, passing: Passing | None) -> tuple[list[Tensor], Tensor | None]:
+    def back_by_row(self, gradient: RowGradient, passing: Passing | None) -> tuple[Pulled, Tensor | None]:
         """The same of targets with one row each."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from captum_ultra.relevance.autograd_errors import vectorised
-from captum_ultra.relevance.cuts import Cut, Passing, RowGradient
+from captum_ultra.relevance.cuts import Cut, Passing, Pulled, RowGradient
 from captum_ultra.relevance.flow import Flow
 from captum_ultra.relevance.trace import Trace
 
@@ -19,14 +19,13 @@ __all__ = ["Descent", "pull"]
 Gradient = Tensor | RowGradient
 
 
-def pull(
-    outputs: Sequence[GradientEdge], gradients: Sequence[Tensor], inputs: Sequence[GradientEdge]
-) -> list[Tensor | None]:
-    """Gradients [T, ...] of inputs, of those [T, ...] of outputs; None for those that do not depend on them."""
+def pull(outputs: Pulled, inputs: Sequence[GradientEdge]) -> list[Tensor | None]:
+    """Gradients [T, ...] of inputs, of those of outputs; None for those on which these do not depend."""
     found: list[bool] = []
+    edges, gradients = zip(*outputs, strict=True)
 
     def one(*cotangents: Tensor) -> tuple[Tensor, ...]:
-        pulled = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
+        pulled = torch.autograd.grad(edges, inputs, cotangents, retain_graph=True, allow_unused=True)
         found[:] = [each is not None for each in pulled]
         return tuple(each for each in pulled if each is not None)
 
@@ -73,12 +72,12 @@ class Descent:
                     assert not isinstance(gradient, RowGradient)
                     if self.read is not None and cut.layer is not None and gradient is not None:
                         self.read(cut.layer, gradient)
-                    passed = [] if gradient is None else [gradient]
+                    passed = [] if gradient is None else [(edge, gradient) for edge in cut.below]
                 else:
                     passed, rows = self._cross(cut, gradient, rows, bool(below))
                 del gradient
                 if passed and below:
-                    self._pull(cut.below, passed, below, waiting)
+                    self._pull(passed, below, waiting)
         finally:
             cuts.latch.closed = False
         return rows
@@ -90,12 +89,10 @@ class Descent:
             return cuts.at_layer(self.to)
         return next(number for number in range(len(cuts)) if cuts[number].block == self.to)
 
-    def _pull(
-        self, outputs: Sequence[GradientEdge], gradients: list[Tensor], below: list[int], waiting: dict[int, Gradient]
-    ) -> None:
+    def _pull(self, passed: Pulled, below: list[int], waiting: dict[int, Gradient]) -> None:
         """Add to what waits at cuts below what comes down to them."""
         cuts = self.trace.cuts
-        for number, found in zip(below, pull(outputs, gradients, [cuts[each].above for each in below]), strict=True):
+        for number, found in zip(below, pull(passed, [cuts[each].above for each in below]), strict=True):
             if found is not None:
                 before = waiting.get(number)
                 assert not isinstance(before, RowGradient)
@@ -104,7 +101,7 @@ class Descent:
 
     def _cross(
         self, cut: Cut, gradient: Gradient | None, rows: Tensor | None, wanted: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    ) -> tuple[Pulled, Tensor | None]:
         """Through an attention: gradients below it, and the rows below its block."""
         assert cut.crossing is not None
         flow, block, ledger = self.flow, cut.block, self.trace.ledger
@@ -118,6 +115,7 @@ class Descent:
         passing = Passing(flow.rule, above, flow.cells.get(block))
         if isinstance(gradient, RowGradient) and passing.cells is not None:  # which are made by tiles
             gradient = gradient.whole(above.shape[2])
+        found: Pulled
         if isinstance(gradient, RowGradient):
             found, added = cut.crossing.back_by_row(gradient, passing)
         elif gradient is None and flow.rule.sees != "nothing":  # of interventions that cut the block off

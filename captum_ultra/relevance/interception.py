@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from captum_ultra.relevance import lean
 from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import SOFTMAX, AttentionCall, attention_inside, is_over_keys
 from captum_ultra.relevance.one_attention import check_attention, check_count
 from captum_ultra.relevance.probabilities import ExplicitAttention
+from captum_ultra.relevance.projections import Projections
 from captum_ultra.relevance.trace import Trace
 
 __all__ = ["AttentionInterceptor", "BlockObserver"]
@@ -60,6 +62,7 @@ class AttentionInterceptor(TorchFunctionMode):
         self._name = ""
         self._seen = 0
         self._near_misses: list[str] = []
+        self._projections = Projections()
 
     def begin(self, trace: Trace, stream: Tensor) -> Tensor:
         """Before the first block that is followed: the stream [B, n, d] that it gets."""
@@ -76,6 +79,8 @@ class AttentionInterceptor(TorchFunctionMode):
         """After a block, which must have run exactly one attention."""
         check_count(self._seen, self._near_misses, self._tokens, self._where)
         self._block = None
+        trace.widest = max(trace.widest, self._projections.widest)
+        self._projections.forget()
         if self.observer is not None:
             self.observer.leave(stream)
         return trace.cut(index + 1, stream, keep=wanted)
@@ -91,14 +96,13 @@ class AttentionInterceptor(TorchFunctionMode):
                 return self._softmax(func, *args, **kwargs)
             if func is F.multi_head_attention_forward:
                 return attention_inside(self, args, kwargs)
-            if self.observer is not None:
-                return self._observed(func, *args, **kwargs)
+            return self._observed(func, *args, **kwargs)
         return func(*args, **kwargs)
 
     def _attention(self, *args: Any, **kwargs: Any) -> Tensor:
         call, shape = AttentionCall.of(*args, **kwargs).by_head(self._batch)
         check_attention(call, self._batch, self._tokens, self._where)
-        crossing = FusedAttention(call)
+        crossing = FusedAttention(call, self._projections)
         output = self._trace.cuts.attention(crossing.attend(), crossing, self._block).clone()  # may be changed in place
         self._seen += 1
         if self.observer is not None:
@@ -122,9 +126,10 @@ class AttentionInterceptor(TorchFunctionMode):
         return followed.view_as(probabilities)
 
     def _observed(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = func(*args, **kwargs)
-        assert self.observer is not None
-        self.observer.called(func, args, kwargs, result)
+        result = lean.called(func, args, kwargs)
+        self._projections.called(func, args, kwargs, result)
+        if self.observer is not None:
+            self.observer.called(func, args, kwargs, result)
         return result
 
     @property

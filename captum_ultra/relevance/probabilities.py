@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from captum_ultra.relevance.cuts import Passing, RowGradient
+from captum_ultra.relevance.cuts import Passing, Pulled, RowGradient
 from captum_ultra.relevance.ledger import Ledger
 
 __all__ = ["ExplicitAttention"]
@@ -31,14 +31,14 @@ class ExplicitAttention:
     by_row = False  # above the cut, values are still to be mixed
 
     def __init__(self, probabilities: Tensor, ledger: Ledger, block: int) -> None:
-        self.below: tuple[GradientEdge, ...] = (get_gradient_edge(probabilities),) if probabilities.requires_grad else ()
+        self.below: tuple[GradientEdge, ...] = ()
+        if probabilities.requires_grad:
+            self.below = (get_gradient_edge(probabilities),)
         self._probabilities, self._ledger, self._block = probabilities.detach(), ledger, block
 
-    def back(
-        self, gradient: Tensor | None, passing: Passing | None, wanted: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def back(self, gradient: Tensor | None, passing: Passing | None, wanted: bool) -> tuple[Pulled, Tensor | None]:
         """See :class:`captum_ultra.relevance.cuts.Crossing`; gradients are [T, B, H, n, m]."""
-        found = [gradient] if wanted and gradient is not None and self.below else []
+        found = [(edge, gradient) for edge in self.below if wanted and gradient is not None]
         if passing is None:
             return found, None
         if gradient is None:  # of a rule that sees none
@@ -46,7 +46,7 @@ class ExplicitAttention:
         self._ledger.note_extra_keys(self._block, gradient[..., gradient.shape[3] :])
         return found, _added(gradient, self._probabilities, passing)
 
-    def back_by_row(self, gradient: RowGradient, passing: Passing | None) -> tuple[list[Tensor], Tensor | None]:
+    def back_by_row(self, gradient: RowGradient, passing: Passing | None) -> tuple[Pulled, Tensor | None]:
         """Nothing that exists; see ``by_row``."""
         raise NotImplementedError
 

@@ -52,6 +52,10 @@ class Explained:
     chunk: int | None = None
     progress: bool = False
 
+    def automatic_chunk(self) -> int:
+        """How many targets to pull back at once."""
+        return automatic_chunk(self.trace.latents[self.layer], self.chosen.shape[1], self.trace.widest)
+
     def rows(self) -> Tensor:
         """The relevance rows [B, T, n] of the targets at their layer."""
         batch, targets = self.chosen.shape
@@ -124,7 +128,7 @@ def _in_chunks(explained: Explained, way: Descent, taken: Callable[[Tensor], Ten
     """What is ``taken`` [T, B, ...] of the rows of a chunk after its descent, for all targets: [B, T, ...]."""
     trace, rows, scores = explained.trace, explained.rows(), explained.scores
     targets = explained.chosen.shape[1]
-    chunk = min(targets, explained.chunk or automatic_chunk(trace.latents[explained.layer]))
+    chunk = explained.chunk or explained.automatic_chunk()
     found = []
     with recorded(scores.device), tqdm(
         total=targets, desc=f"layer {explained.layer}", unit="token", disable=not explained.progress

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from captum_ultra.relevance.cuts import Pulled
+
 __all__ = ["Sinks"]
 
 _Geometry = tuple[tuple[int, ...], tuple[int, ...], int]  # shape, strides, offset
@@ -35,7 +37,7 @@ class Sinks:
     """Buffers for the gradients of some tensors of which some need one.
 
     Args:
-        tensors: parts of a graph, or constants.
+        tensors: parts of a graph, or constants; None stands for one that no gradient is asked of.
 
     Attributes:
         edges: what the buffers are gradients of: the tensors themselves, or what they are views of.
@@ -43,37 +45,38 @@ class Sinks:
     Example:
         >>> joined = torch.ones(2, 6, requires_grad=True).exp()
         >>> sinks = Sinks(joined.chunk(3, -1))
-        >>> len(sinks.edges), sinks.filled([torch.zeros(4, 2, 2)] * 3)[0].shape
+        >>> len(sinks.edges), sinks.filled([torch.zeros(4, 2, 2)] * 3)[0][1].shape
         (1, torch.Size([4, 2, 6]))
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._bases: list[_Base] = []
         sharing: dict[int, list[int]] = {}
-        bases = [_base(each) for each in tensors]
-        for place, each in enumerate(tensors):
-            if each.requires_grad:
-                sharing.setdefault(id(bases[place]), []).append(place)
+        given = {place: each for place, each in enumerate(tensors) if each is not None and each.requires_grad}
+        bases = {place: _base(each) for place, each in given.items()}
+        for place, base in bases.items():
+            sharing.setdefault(id(base), []).append(place)
         for places in sharing.values():
             base = bases[places[0]]
-            views = {place: _geometry(tensors[place], base) for place in places}
+            views = {place: _geometry(given[place], base) for place in places}
             distinct, covered = _cover(base.numel(), tuple(views.values()))
             if distinct:
                 self._add(base, base.stride(), views, covered)
                 continue
             for place in places:
-                strides = torch.empty(tensors[place].shape, device="meta").stride()
-                self._add(tensors[place], strides, {place: (tuple(tensors[place].shape), strides, 0)}, True)
+                alone = given[place]
+                strides = torch.empty(alone.shape, device="meta").stride()
+                self._add(alone, strides, {place: (tuple(alone.shape), strides, 0)}, True)
         self.edges = tuple(each.edge for each in self._bases)
 
     def _add(self, base: Tensor, strides: tuple[int, ...], views: dict[int, _Geometry], covered: bool) -> None:
         edge, like = get_gradient_edge(base), base.detach()
         self._bases.append(_Base(edge, tuple(base.shape), strides, like, views, covered))
 
-    def filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    def filled(self, gradients: Sequence[Tensor | None]) -> Pulled:
         """The gradients [T, ...] of ``edges``, of those [T, ...] of the tensors, which may be None."""
-        targets = next(len(each) for each in gradients if each is not None)
-        found = []
+        targets = next((len(each) for each in gradients if each is not None), 0)
+        found: Pulled = []
         for base in self._bases:
             step = base.like.numel()
             buffer = (base.like.new_empty if base.covered else base.like.new_zeros)(targets * step)
@@ -84,7 +87,7 @@ class Sinks:
                     view.zero_()
                 else:
                     view.copy_(gradient)
-            found.append(buffer.as_strided((targets, *base.shape), (step, *base.strides)))
+            found.append((base.edge, buffer.as_strided((targets, *base.shape), (step, *base.strides))))
         return found
 
 

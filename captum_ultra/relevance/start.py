@@ -7,13 +7,13 @@ target. Where that is not known, every target is pulled back by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
-from captum_ultra.relevance.cuts import RowGradient
+from captum_ultra.relevance.cuts import Pulled, RowGradient
 from captum_ultra.relevance.descent import Gradient, pull
 from captum_ultra.relevance.trace import Trace
 
@@ -46,7 +46,7 @@ class Start:
             return self._together(part)
         index, weights = (each[:, part].T[..., None] for each in (self._chosen, self._weights))
         of_scores = self._scores.new_zeros(len(part), *self._scores.shape).scatter_(2, index, weights)
-        found = self._pull(self._edges, [of_scores], self._reached) if self._reached else []
+        found = self._pull([(edge, of_scores) for edge in self._edges], self._reached) if self._reached else []
         return {number: each for number, each in zip(self._reached, found, strict=True) if each is not None}
 
     def _shared(self, tokens: Tensor) -> Callable[[Tensor], dict[int, Gradient]] | None:
@@ -57,10 +57,11 @@ class Start:
         stream, attention, entering = place
         # A target that is asked for twice counts once: both are given the same row.
         of_scores = torch.zeros_like(self._scores).scatter_(1, self._chosen, self._weights)
-        (at_stream,) = self._pull(self._edges, [of_scores[None]], [stream])
+        (at_stream,) = self._pull([(edge, of_scores[None]) for edge in self._edges], [stream])
         if at_stream is None:
             return None
-        of_output, of_stream = self._pull(self._trace.cuts[stream].below, [at_stream], [attention, entering])
+        left = [(edge, at_stream) for edge in self._trace.cuts[stream].below]
+        of_output, of_stream = self._pull(left, [attention, entering])
         if of_output is None or of_stream is None:
             return None
         tokens = tokens.T.to(of_output.device)
@@ -90,13 +91,11 @@ class Start:
             return None
         return self._reached[0], attention[0], entering[0]
 
-    def _pull(
-        self, outputs: Sequence[GradientEdge], gradients: list[Tensor], numbers: list[int]
-    ) -> list[Tensor | None]:
+    def _pull(self, outputs: Pulled, numbers: list[int]) -> list[Tensor | None]:
         cuts = self._trace.cuts
         cuts.latch.closed = True
         try:
-            return pull(outputs, gradients, [cuts[number].above for number in numbers])
+            return pull(outputs, [cuts[number].above for number in numbers])
         finally:
             cuts.latch.closed = False
 

@@ -7,11 +7,13 @@ a chunk and never kept, so memory grows with the number of tokens n and not with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from captum_ultra.relevance import kernel
 from captum_ultra.relevance.rules import Rule
 
 if TYPE_CHECKING:
@@ -59,11 +61,12 @@ def tiled_backward(
         rule, cells = passing.rule, passing.cells
         above = passing.rows.transpose(0, 1).repeat_interleave(heads, dim=0)  # [B H, T, n]
         added = torch.zeros_like(above)
+    compiled = cells is None and kernel.suits(q, rule, width)
     dq = dk = dv = None
     if wanted:
         dq = (q.new_empty if reached == slice(0, n) else q.new_zeros)(batch * heads, n, targets, d)
-        dk = q.new_zeros(batch * heads, targets, width, d)
-        dv = q.new_zeros(batch * heads, width, targets * d_v)
+        make = q.new_zeros if call.is_causal else q.new_empty  # else the first tile of a head reaches all keys
+        dk, dv = make(batch * heads, targets, width, d), make(batch * heads, width, targets * d_v)
 
     for head, rows in cut(batch * heads, reached, width, targets, call.is_causal, q.device):
         keys = slice(rows.stop if call.is_causal else width)
@@ -71,24 +74,19 @@ def tiled_backward(
         g, m, reach = probabilities.shape
         d_rows = d_out[head, rows]
         gradient = torch.bmm(d_rows.reshape(g, m * targets, d_v), v[head, keys].transpose(1, 2)).view(g, m, targets, -1)
-        factors = 1.0 if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
-        if rule is not None and rule.sees == "gradient":
-            seen = gradient if cells is None else gradient * factors
-            added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
-            if not wanted:
-                continue
-        product = gradient.mul_(probabilities.unsqueeze(2))
-        if rule is not None and rule.sees != "gradient":
-            seen = product if cells is None else product * factors
-            added[head, :, keys] += rule(above[head, :, rows], probabilities, seen)
+        if compiled:
+            kernel.one_pass(gradient, probabilities, above[head, :, rows], added[head, :, keys], wanted)
+        else:
+            factors = None if cells is None else cells.quotient(head, rows, keys).unsqueeze(2)
+            of_rule = _one_pass(gradient, probabilities, above[head, :, rows], rule, factors, wanted)
+            if of_rule is not None:
+                added[head, :, keys] += of_rule
         if dq is None or dk is None or dv is None:
             continue
-        # From here on `product` is the gradient of the scores: A * dA - A * sum(A * dA).
-        product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
-        dq[head, rows] = torch.bmm(product.view(g, m * targets, reach), k[head, keys]).view(g, m, targets, d)
-        d_keys = torch.bmm(product.view(g, m, targets * reach).transpose(1, 2), q[head, rows])
-        dk[head, :, keys] += d_keys.view(g, targets, reach, d)
-        dv[head, keys].baddbmm_(probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v))
+        of_scores, first = gradient, rows.start == reached.start
+        _add(dq[head, rows], of_scores.view(g, m * targets, reach), k[head, keys], True)
+        _add(dk[head, :, keys], of_scores.view(g, m, targets * reach).transpose(1, 2), q[head, rows], first)
+        _add(dv[head, keys], probabilities.transpose(1, 2), d_rows.reshape(g, m, targets * d_v), first)
 
     of_heads = None if passing is None else added.view(batch, heads, targets, n).permute(2, 0, 1, 3)
     if dq is None or dk is None or dv is None:
@@ -97,9 +95,37 @@ def tiled_backward(
     return dq, by_group(dk.transpose(0, 1), batch, groups), _values(dv, call, targets), of_heads
 
 
+def _add(part: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+    """Add a matrix product to a part [g, ...] of a gradient, or put it there where it is the first."""
+    if part.is_contiguous():
+        part.view(len(part), -1, right.shape[-1]).baddbmm_(left, right, beta=0 if first else 1)
+    else:
+        product = torch.bmm(left, right).view(part.shape)
+        part.copy_(product) if first else part.add_(product)
+
+
+def _one_pass(
+    gradient: Tensor, probabilities: Tensor, above: Tensor, rule: Rule | None, factors: Tensor | None, wanted: bool
+) -> Tensor | None:
+    """Turn dA [g, m, T, n] into the gradient of the scores, in place; returns what the rule adds [g, T, n]."""
+    added = None
+    if rule is not None and rule.sees == "gradient":
+        added = rule(above, probabilities, gradient if factors is None else gradient * factors)
+        if not wanted:
+            return added
+    product = gradient.mul_(probabilities.unsqueeze(2))
+    if rule is not None and rule.sees != "gradient":
+        added = rule(above, probabilities, product if factors is None else product * factors)
+    if wanted:  # A * dA - A * sum(A * dA)
+        product.addcmul_(product.sum(-1, keepdim=True), probabilities.unsqueeze(2), value=-1)
+    return added
+
+
 def _reached(grad: Tensor) -> slice:
     """From the first to the last query row whose gradient [T, B, H, n, d_v] is not zero for every target."""
-    if grad.device.type != "cpu":  # which would be asked, and waited for, in every layer
+    if grad.device.type != "cpu":  # an accelerator would be waited for in every layer
+        return slice(0, grad.shape[3])
+    if all((grad[:, :, :, end] != 0).any() for end in (0, -1)):
         return slice(0, grad.shape[3])
     rows = (grad != 0).any(-1).flatten(0, 2).any(0).nonzero()
     return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 1)
@@ -179,9 +205,7 @@ def cut(
 def masked_softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -> Tensor:
     """Probabilities [g, m, keys] of scores (overwritten); a row that may attend to nothing is zero."""
     if first_row is not None:  # causal: only the square that ends on the diagonal holds future keys
-        m = scores.shape[1]
-        future = torch.ones(m, m, dtype=torch.bool, device=scores.device).triu_(1)
-        scores[:, :, first_row:].masked_fill_(future, -torch.inf)
+        scores[:, :, first_row:].masked_fill_(_future(scores.shape[1], scores.device), -torch.inf)
     if mask is None:
         return torch.softmax(scores, dim=-1)
     if mask.dtype == torch.bool:
@@ -190,6 +214,11 @@ def masked_softmax(scores: Tensor, mask: Tensor | None, first_row: int | None) -
         scores += mask
     nothing = scores.amax(-1, keepdim=True) == -torch.inf
     return torch.softmax(scores, dim=-1).masked_fill_(nothing, 0)
+
+
+@lru_cache(maxsize=4)
+def _future(rows: int, device: torch.device) -> Tensor:
+    return torch.ones(rows, rows, dtype=torch.bool, device=device).triu_(1)
 
 
 def mask_tile(mask: Tensor | None, heads: int, head: slice, rows: slice) -> Tensor | None:

@@ -29,11 +29,13 @@ class Trace:
             ``first`` is a leaf below which nothing is followed, the others too where the run is cut.
         left: layer -> the same as it left the block, below a cut.
         cuts: where the run is cut; none in graphs that are pulled back as a whole.
+        widest: numbers of the largest array that a linear layer of its blocks put out, of all samples.
         ledger: gradient scale and finiteness flags.
     """
 
     first: int = 0
     by_token: bool = False
+    widest: int = 0
     latents: dict[int, Tensor] = field(default_factory=dict)
     left: dict[int, Tensor] = field(default_factory=dict)
     cuts: Cuts = field(default_factory=Cuts)

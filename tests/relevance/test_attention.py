@@ -17,7 +17,7 @@ from captum_ultra import UnsupportedModelError
 from captum_ultra.relevance import Flow, Rule, gradient_rows, gradient_weighted, rollout, row_gradient, tiles
 from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import AttentionCall
-from captum_ultra.relevance.cuts import Passing, RowGradient
+from captum_ultra.relevance.cuts import Passing, Pulled, RowGradient
 from captum_ultra.relevance.descent import pull
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.probabilities import ExplicitAttention
@@ -52,11 +52,11 @@ def crossed(crossing: Any, gradient: Any, rows: Tensor, flow: Flow, leaves: list
         found, added = crossing.back_by_row(gradient, passing)
     else:
         found, added = crossing.back(gradient, passing, True)
-    return *pulled(crossing.below, found, leaves), flow.below(BLOCK, above, added)
+    return *pulled(found, leaves), flow.below(BLOCK, above, added)
 
 
-def pulled(below: Any, found: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
-    gradients = pull(below, found, [get_gradient_edge(each) for each in leaves])
+def pulled(found: Pulled, leaves: list[Tensor]) -> list[Tensor]:
+    gradients = pull(found, [get_gradient_edge(each) for each in leaves])
     return [each for each in gradients if each is not None]
 
 
@@ -185,7 +185,7 @@ def test_one_row_a_target_equals_the_explicit_loop(
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
     alone = FusedAttention(AttentionCall.of(*leaves_of(*signals), **options), constant=True)
-    torch.testing.assert_close(alone.back_by_row(gradient, None)[0][0], expected[2], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(alone.back_by_row(gradient, None)[0][0][1], expected[2], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["products", "rollout"])
@@ -200,10 +200,10 @@ def test_what_is_not_asked_for_is_left_out(rule: str) -> None:
     torch.testing.assert_close(flow.below(BLOCK, rows, added), expected[3], rtol=1e-12, atol=1e-14)
     gradients, none = crossing.back(cotangents, None, True)
     assert none is None
-    for one, every in zip(gradients, expected[:3], strict=True):
+    for (_, one), every in zip(gradients, expected[:3], strict=True):
         torch.testing.assert_close(one, every, rtol=1e-12, atol=1e-14)
     constant = FusedAttention(AttentionCall.of(*leaves_of(q, k, v)), constant=True)
-    torch.testing.assert_close(constant.back(cotangents, None, True)[0][0], expected[2], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(constant.back(cotangents, None, True)[0][0][1], expected[2], rtol=1e-12, atol=1e-14)
     if rule == "rollout":
         _, without = crossing.back(None, Passing(flow.rule, rows), False)
         assert without is not None and torch.equal(without, added)
@@ -222,7 +222,7 @@ def test_gradients_go_into_what_queries_keys_and_values_are_views_of(layout: str
     }[layout]
     sinks, gradients = Sinks(parts), [torch.randn(3, *each.shape, dtype=torch.float64) for each in parts]
     assert len(sinks.edges) == (1 if layout == "one projection" else 3)
-    (found,) = pulled(sinks.edges, sinks.filled(gradients), [x])
+    (found,) = pulled(sinks.filled(gradients), [x])
     for target in range(3):
         (want,) = torch.autograd.grad(parts, x, [each[target] for each in gradients], retain_graph=True)
         torch.testing.assert_close(found[target], want, rtol=1e-12, atol=1e-14)

@@ -34,6 +34,7 @@ from captum_ultra.relevance.lrp.interception import OperationGraph
 from captum_ultra.relevance.lrp.linear_norms import LINEAR_NORMS
 from captum_ultra.relevance.lrp.operation import Operation, is_signal, tensors_in
 from captum_ultra.relevance.nested import first_tensor
+from captum_ultra.relevance.projections import Projections
 from captum_ultra.relevance.threads import in_this_thread
 from captum_ultra.relevance.trace import Trace
 
@@ -87,6 +88,7 @@ class Linearisation(OperationGraph):
         super().__init__(model)
         self.rules = rules
         self.trace: Trace
+        self._projections = Projections()
         self._norms = 0  # normalisations met so far
         self._plain = 0  # inside modules that are taken as a whole
         self._hooks = ExitStack()
@@ -118,6 +120,8 @@ class Linearisation(OperationGraph):
 
     def leave(self, trace: Trace, index: int, block: nn.Module, stream: Tensor, wanted: bool) -> Tensor:
         self.block = None
+        trace.widest = max(trace.widest, self._projections.widest)
+        self._projections.forget()
         self.check_seen(stream)
         return self.cut(index + 1, stream, wanted)
 
@@ -164,7 +168,9 @@ class Linearisation(OperationGraph):
         if self.rules.gamma and name in _ADDING and self.kinds.get(next(tensors_in(op.args))) == STREAM:
             op.refuse("adds to the residual stream in one step with a product, which hides the two parts of the sum")
         if gates == "gradient" or name in _LINEAR:
-            return op.run()
+            result = op.run()
+            self._projections.called(func, op.args, op.kwargs, result)
+            return result
         # It may lie where no gradient comes by, in front of a constant; elsewhere it is refused by name.
         return guarded(op, "is covered by no rule of linear maps (gates='gradient' takes its ordinary gradient)")
 
@@ -177,7 +183,8 @@ class Linearisation(OperationGraph):
         constant = self.rules.attention == "constant"
         if not constant and call.mask is not None and is_signal(call.mask):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
-        crossing = FusedAttention(call, constant=constant, shares=(1, 1, 1) if constant else (0.25, 0.25, 0.5))
+        shares = (1.0, 1.0, 1.0) if constant else (0.25, 0.25, 0.5)
+        crossing = FusedAttention(call, self._projections, constant=constant, shares=shares)
         return self.trace.cuts.attention(crossing.attend(), crossing, None).clone().reshape(shape)
 
     def _softmax(self, op: Operation) -> Tensor:
