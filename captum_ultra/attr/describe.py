@@ -19,7 +19,7 @@ from captum_ultra.attr.inputs import checked_inputs
 from captum_ultra.attr.methods import METHODS, method_class
 from captum_ultra.attr.runs import half_precision_explained, layout_of, padding_of
 from captum_ultra.errors import UnsupportedModelError
-from captum_ultra.relevance import explaining
+from captum_ultra.relevance import explaining, kernel
 
 __all__ = ["Cost", "Description", "describe"]
 
@@ -57,6 +57,7 @@ class Description:
         latents: method -> why it cannot explain a latent token; None if it can.
         classes: the same of a class.
         cost: of explanations; None where it was not measured.
+        tiles: what works on the attention of long inputs: a compiled kernel, or torch, and why.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Description:
     latents: Mapping[str, str | None] = field(default_factory=dict)
     classes: Mapping[str, str | None] = field(default_factory=dict)
     cost: Cost | None = None
+    tiles: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.name} on {self.input}"]
@@ -94,6 +96,8 @@ class Description:
                     f"each further one {self.cost.more:.1f} (ULTra, last layer, measured once)",
                 )
             )
+        if self.tiles:
+            lines.append(_line("long inputs", f"attention's gradients by {self.tiles}"))
         return "\n".join(lines)
 
     def _tokens(self) -> str:
@@ -178,6 +182,7 @@ def describe(
         view.name, shown, None, tuple(names.get(block, "?") for block in view.blocks),
         container_name(model, view.blocks), layout, tuple(padding.sum(1).tolist()),
         tuple(each.module for each in findings.outside), latents, classes, measured,
+        kernel.status() if tensor.device.type == "cpu" else "torch",
     )  # fmt: skip
 
 

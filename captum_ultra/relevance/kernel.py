@@ -53,12 +53,10 @@ def one_pass(gradient: Tensor, probabilities: Tensor, above: Tensor, added: Tens
         raise MemoryError(f"no memory for the sums of a tile of {m} rows, {targets} targets and {n} keys")
 
 
-def status(build: bool = True) -> str:
-    """Whether the kernel is used for long inputs, or why not; built for that where it was not yet."""
-    if not build and _tile.cache_info().currsize == 0:
-        return f"compiled on first use, from {LONG} tokens on"
+def status() -> str:
+    """What works on the tiles of long inputs, and why it is not the kernel; built for that where it was not yet."""
     found = _tile()
-    return f"torch ({found})" if isinstance(found, str) else f"compiled, from {LONG} tokens on"
+    return f"torch ({found})" if isinstance(found, str) else f"the compiled kernel, from {LONG} tokens on"
 
 
 @cache

@@ -34,20 +34,19 @@ def activation(function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs:
     """
     if kwargs.get("inplace") or any(each is True for each in args):
         return function(x, *args, **kwargs)
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        value = function(leaf, *args, **kwargs)
-    (derivative,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
-    kept: Tensor = _Kept.apply(x, value.detach(), derivative)
+    kept: Tensor = _Kept.apply(x, function, args, kwargs)
     return kept
 
 
 class _Kept(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
-        ctx.derivative = derivative
-        return value
+    def forward(ctx: Any, x: Tensor, function: Callable[..., Tensor], args: Any, kwargs: Any) -> Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = function(leaf, *args, **kwargs)
+        (ctx.derivative,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
+        return value.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0] * ctx.derivative, None, None
+        return grads[0] * ctx.derivative, None, None, None

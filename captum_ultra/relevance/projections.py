@@ -34,8 +34,8 @@ class Projections:
     """
 
     def __init__(self) -> None:
-        # By the id of the result, which is kept so that its id stays its own.
-        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        # By the id of what results are views of, which is kept so that its id stays its own.
+        self._seen: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
         self.widest = 0
 
@@ -53,14 +53,19 @@ class Projections:
             isinstance(tokens, Tensor) and isinstance(weight, Tensor) and tokens.dtype == weight.dtype == result.dtype
         )
         if same and tokens.dim() == 3 and tokens.requires_grad and result.is_contiguous():
-            self._seen[id(result)] = result, tokens, weight.detach()
+            # Of tokens with a batch axis torch gives a view of a matrix.
+            base = result if result._base is None else result._base
+            if base.numel() == result.numel():
+                self._seen[id(base)] = base, result, tokens, weight.detach()
 
     def of(self, heads: Tensor) -> Projected | None:
         """How heads [B, H, n, e] are made, where they are views of what a linear layer has put out."""
         base = heads._base
-        if base is None or id(base) not in self._seen or base._backward_hooks or heads._backward_hooks:
+        if base is None or id(base) not in self._seen or heads._backward_hooks:
             return None
-        result, tokens, weight = self._seen[id(base)]
+        _, result, tokens, weight = self._seen[id(base)]
+        if base._backward_hooks or result._backward_hooks:
+            return None
         (batch, count, n, width), channels = heads.shape, result.shape[-1]
         sample, head, row, entry = heads.stride()
         rows_fit = tuple(result.shape[:2]) == (batch, n) and (n == 1 or row == channels)

@@ -22,6 +22,7 @@ def test_a_classifier() -> None:
     assert found.layout is not None and (found.layout.prefix, found.layout.grid) == (1, (4, 4))
     assert dict(found.latents) == dict(found.classes) == dict.fromkeys(METHODS)
     assert found.cost is not None and found.cost.forward > 0 and found.cost.first > found.cost.more
+    assert found.tiles and f"long inputs   attention's gradients by {found.tiles}" in str(found)
     assert "tokens        17: 1 before a grid of 4 x 4 patches" in str(found)
 
 

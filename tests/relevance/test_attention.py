@@ -21,6 +21,7 @@ from captum_ultra.relevance.cuts import Passing, Pulled, RowGradient
 from captum_ultra.relevance.descent import pull
 from captum_ultra.relevance.ledger import Ledger
 from captum_ultra.relevance.probabilities import ExplicitAttention
+from captum_ultra.relevance.projections import Projections
 from captum_ultra.relevance.sinks import Sinks
 from tests.reference import attention as reference
 
@@ -280,3 +281,39 @@ def test_an_extra_key_that_the_output_depends_on_is_no_sink() -> None:
     crossing.back(torch.ones(1, 1, 2, 3, 4), Passing(gradient_weighted, torch.ones(1, 1, 3)), True)
     with pytest.raises(UnsupportedModelError, match=f"block {BLOCK} attends to keys beside its tokens"):
         ledger.check_backward()
+
+
+@pytest.mark.parametrize("layout", ["one projection", "three", "heads apart", "after a norm"])
+def test_the_last_block_goes_past_the_projections(layout: str) -> None:
+    """Of one row a target, what linear layers put out as it is takes no gradient of its own; the result is the same."""
+    torch.manual_seed(1)
+    x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    projections = Projections()
+
+    def linear(weight: Tensor, bias: Tensor) -> Tensor:
+        result = torch.nn.functional.linear(x, weight, bias)
+        projections.called(torch.nn.functional.linear, (x, weight), {"bias": bias}, result)
+        return result
+
+    weights = torch.randn(3, 8, 6, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    if layout == "one projection":
+        parts = linear(*(each.flatten(0, 1) for each in weights)).view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+    elif layout == "heads apart":  # the channels of a head lie next to those of the other
+        parts = [linear(w, b).view(2, 5, 4, 2).permute(0, 3, 1, 2) for w, b in zip(*weights, strict=True)]
+    else:
+        parts = [linear(w, b).view(2, 5, 2, 4).transpose(1, 2) for w, b in zip(*weights, strict=True)]
+    if layout == "after a norm":
+        parts = [*(each / each.norm(dim=-1, keepdim=True) for each in parts[:2]), parts[2]]
+    call, rows = AttentionCall.of(*parts), torch.rand(3, 2, 5, dtype=torch.float64)
+    gradient = RowGradient(torch.randn(3, 2, 2, 4, dtype=torch.float64), torch.randint(5, (3, 2)))
+    assert [projections.of(each) is not None for each in parts] == [layout != "after a norm"] * 2 + [True]
+    for options in ({}, {"constant": True}, {"shares": (0.25, 0.25, 0.5)}):
+        past, plain = FusedAttention(call, projections, **options), FusedAttention(call, **options)
+        passing = None if options else Passing(gradient_weighted, rows)
+        found, added = past.back_by_row(gradient, passing)
+        whole, of_plain, _ = (*plain.back(gradient.whole(5), passing, True), None)
+        torch.testing.assert_close(pulled(found, [x])[0], pulled(whole, [x])[0], rtol=1e-11, atol=1e-13)
+        dense, _ = past.back(gradient.whole(5), passing, True)
+        torch.testing.assert_close(pulled(dense, [x])[0], pulled(whole, [x])[0], rtol=1e-11, atol=1e-13)
+        if added is not None and of_plain is not None:
+            torch.testing.assert_close(added, of_plain, rtol=1e-11, atol=1e-13)

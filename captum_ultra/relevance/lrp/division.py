@@ -24,5 +24,5 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
         >>> safe_divide(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([2.0, -2.0, 0.0]))
         tensor([ 0.5000, -0.5000,  0.0000])
     """
-    away = denominator + EPSILON * denominator.sign()
-    return torch.where(denominator == 0, torch.zeros_like(away), numerator / away.where(denominator != 0, 1.0))
+    away = torch.add(denominator, denominator.sign(), alpha=EPSILON)
+    return numerator / away.masked_fill_(denominator == 0, torch.inf)

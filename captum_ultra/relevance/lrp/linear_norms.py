@@ -24,7 +24,7 @@ def layer_norm(
         (tensor([[ 0.5000, -0.5000]]),)
     """
     axes = tuple(range(-len(normalized_shape), 0))
-    return _affine(_scaled(_centred(input, axes), axes, eps), weight, bias).to(input.dtype)
+    return _normalised(input, axes, eps, weight, bias, centred=True)
 
 
 def rms_norm(
@@ -33,7 +33,7 @@ def rms_norm(
     """``F.rms_norm`` with a detached root mean square."""
     axes = tuple(range(-len(normalized_shape), 0))
     eps = torch.finfo(input.dtype).eps if eps is None else eps
-    return _affine(_scaled(_wide(input), axes, eps), weight, None).to(input.dtype)
+    return _normalised(input, axes, eps, weight, None, centred=False)
 
 
 def group_norm(
@@ -42,7 +42,7 @@ def group_norm(
 ) -> Tensor:  # fmt: skip
     """``F.group_norm`` of [B, C, ...] with detached standard deviations."""
     grouped = input.reshape(len(input), num_groups, -1)
-    normalised = _scaled(_centred(grouped, (-1,)), (-1,), eps).view(input.shape)
+    normalised = _normalised(grouped, (-1,), eps, None, None, centred=True).view(input.shape)
     channels = (-1,) + (1,) * (input.dim() - 2)
     weight, bias = (None if each is None else each.view(channels) for each in (weight, bias))
     return _affine(normalised, weight, bias).to(input.dtype)
@@ -58,13 +58,39 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _centred(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    x = _wide(x)
-    return x - x.mean(axes, keepdim=True)
+def _normalised(
+    x: Tensor, axes: tuple[int, ...], eps: float, weight: Tensor | None, bias: Tensor | None, *, centred: bool
+) -> Tensor:
+    """x, centred or not, over its root mean square; the values and, of the gradient, the factors are made once."""
+    with torch.no_grad():
+        wide = _wide(x)
+        wide = wide - wide.mean(axes, keepdim=True) if centred else wide
+        scale = (wide.square().mean(axes, keepdim=True) + eps).rsqrt()
+    if any(each is not None and each.grad_fn is not None for each in (weight, bias)):  # made of signals themselves
+        normal = _ConstantScale.apply(x, wide * scale, scale, None, None, (axes, centred))
+        return _affine(normal, weight, bias).to(x.dtype)
+    factor = scale if weight is None else scale * weight.detach().to(scale)
+    whole: Tensor = _ConstantScale.apply(x, wide * scale, factor, weight, bias, (axes, centred))
+    return whole
 
 
-def _scaled(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    return x * (x.detach().square().mean(axes, keepdim=True) + eps).rsqrt()
+class _ConstantScale(torch.autograd.Function):
+    """``factor * x``, centred."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, normalised: Tensor, factor: Tensor, weight: Tensor | None, bias: Tensor | None, rest: Any
+    ) -> Tensor:
+        ctx.factor, ctx.rest, ctx.dtype = factor, rest, x.dtype
+        value = _affine(normalised, weight, bias).to(x.dtype)
+        return value.clone() if value is normalised else value  # no view, which the model could not change in place
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        axes, centred = ctx.rest
+        scaled = grads[0] * ctx.factor
+        found = scaled - scaled.mean(axes, keepdim=True) if centred else scaled
+        return found.to(ctx.dtype), None, None, None, None, None
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

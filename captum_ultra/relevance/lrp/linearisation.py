@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_ultra.errors import UnsupportedModelError
+from captum_ultra.relevance import lean
 from captum_ultra.relevance.attention import FusedAttention
 from captum_ultra.relevance.calls import SOFTMAX, WITHOUT_HEADS, AttentionCall, is_over_keys
 from captum_ultra.relevance.lrp import shares, table
@@ -168,7 +169,7 @@ class Linearisation(OperationGraph):
         if self.rules.gamma and name in _ADDING and self.kinds.get(next(tensors_in(op.args))) == STREAM:
             op.refuse("adds to the residual stream in one step with a product, which hides the two parts of the sum")
         if gates == "gradient" or name in _LINEAR:
-            result = op.run()
+            result = lean.called(func, op.args, op.kwargs)
             self._projections.called(func, op.args, op.kwargs, result)
             return result
         # It may lie where no gradient comes by, in front of a constant; elsewhere it is refused by name.
