@@ -57,7 +57,8 @@ class Description:
         latents: method -> why it cannot explain a latent token; None if it can.
         classes: the same of a class.
         cost: of explanations; None where it was not measured.
-        tiles: what works on the attention of long inputs: a compiled kernel, or torch, and why.
+        tiles: what works on the attention of long inputs on a CPU: a compiled kernel, or torch, and why; empty where the
+            cost was not measured.
     """
 
     name: str
@@ -182,7 +183,7 @@ def describe(
         view.name, shown, None, tuple(names.get(block, "?") for block in view.blocks),
         container_name(model, view.blocks), layout, tuple(padding.sum(1).tolist()),
         tuple(each.module for each in findings.outside), latents, classes, measured,
-        kernel.status() if tensor.device.type == "cpu" else "torch",
+        kernel.status() if cost and tensor.device.type == "cpu" else "",
     )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ __all__ = ["automatic_chunk"]
 
 _WIDER = 4  # how much wider than the residual stream the arrays inside an MLP are, where none was seen
 _ALIVE = 6  # such arrays at once
-# The allocator maps larger arrays anew each time, and every page of them is made when it is first written to.
-_CPU_ARRAY_BYTES = 31 * 2**20
+# Arrays above 32 MB are mapped anew each time, and every page of them is made when it is first written to; smaller
+# ones stay in part in the cache.
+_CPU_ARRAY_BYTES = 24 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
 
 
