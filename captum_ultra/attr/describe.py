@@ -57,8 +57,8 @@ class Description:
         latents: method -> why it cannot explain a latent token; None if it can.
         classes: the same of a class.
         cost: of explanations; None where it was not measured.
-        tiles: what works on the attention of long inputs on a CPU: a compiled kernel, or torch, and why; empty where the
-            cost was not measured.
+        tiles: what works on the attention of long inputs on a CPU: a compiled kernel, or torch, and why; empty where
+            the cost was not measured.
     """
 
     name: str

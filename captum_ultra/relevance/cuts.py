@@ -155,6 +155,13 @@ class Cuts:
         self._add(Cut(get_gradient_edge(above), crossing.below, output.device, crossing=crossing, block=block))
         return above
 
+    def fresh_attention(self, output: Tensor, crossing: Crossing, block: int | None) -> Tensor:
+        """Cut what an attention gives, a new tensor in no graph; returns what the run goes on with, safe to change."""
+        leaf = output.new_zeros(()).expand(output.shape).requires_grad_()  # one number: its values are never looked at
+        self._add(Cut(get_gradient_edge(leaf), crossing.below, output.device, crossing=crossing, block=block))
+        standing: Tensor = _Standing.apply(leaf, [output])
+        return standing
+
     def reached_by(self, edges: Sequence[GradientEdge]) -> list[int]:
         """Numbers of the cuts on which results depend directly, by no other cut in between."""
         found = set()
@@ -173,6 +180,18 @@ class Cuts:
         cut.reaches = self.reached_by(cut.below)
         self._nodes[cut.above.node] = len(self._all)
         self._all.append(cut)
+
+
+class _Standing(torch.autograd.Function):
+    """A value that nobody else holds, in the graph as if it were made of a leaf; no copy, safe to change in place."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, holder: list[Tensor]) -> Tensor:
+        return holder.pop()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0], None
 
 
 class _Gate(torch.autograd.Function):

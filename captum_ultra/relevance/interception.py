@@ -103,7 +103,7 @@ class AttentionInterceptor(TorchFunctionMode):
         call, shape = AttentionCall.of(*args, **kwargs).by_head(self._batch)
         check_attention(call, self._batch, self._tokens, self._where)
         crossing = FusedAttention(call, self._projections)
-        output = self._trace.cuts.attention(crossing.attend(), crossing, self._block).clone()  # may be changed in place
+        output = self._trace.cuts.fresh_attention(crossing.attend(), crossing, self._block)
         self._seen += 1
         if self.observer is not None:
             self.observer.attended(call, output)

@@ -186,7 +186,7 @@ class Linearisation(OperationGraph):
             op.refuse("hides a bias that depends on what is explained: load the model with eager attention")
         shares = (1.0, 1.0, 1.0) if constant else (0.25, 0.25, 0.5)
         crossing = FusedAttention(call, self._projections, constant=constant, shares=shares)
-        return self.trace.cuts.attention(crossing.attend(), crossing, None).clone().reshape(shape)
+        return self.trace.cuts.fresh_attention(crossing.attend(), crossing, None).reshape(shape)
 
     def _softmax(self, op: Operation) -> Tensor:
         result: Tensor = op.run()
