@@ -41,6 +41,7 @@ def activation(function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs:
 class _Kept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[..., Tensor], args: Any, kwargs: Any) -> Tensor:
+        ctx.set_materialize_grads(False)  # a gradient that never arrives is not one that is zero
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = function(leaf, *args, **kwargs)
@@ -49,4 +50,4 @@ class _Kept(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0] * ctx.derivative, None, None, None
+        return None if grads[0] is None else grads[0] * ctx.derivative, None, None, None

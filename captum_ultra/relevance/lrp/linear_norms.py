@@ -82,12 +82,15 @@ class _ConstantScale(torch.autograd.Function):
         ctx: Any, x: Tensor, normalised: Tensor, factor: Tensor, weight: Tensor | None, bias: Tensor | None, rest: Any
     ) -> Tensor:
         ctx.factor, ctx.rest, ctx.dtype = factor, rest, x.dtype
+        ctx.set_materialize_grads(False)  # a gradient that never arrives is not one that is zero
         value = _affine(normalised, weight, bias).to(x.dtype)
         return value.clone() if value is normalised else value  # no view, which the model could not change in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         axes, centred = ctx.rest
+        if grads[0] is None:
+            return (None,) * 6
         scaled = grads[0] * ctx.factor
         found = scaled - scaled.mean(axes, keepdim=True) if centred else scaled
         return found.to(ctx.dtype), None, None, None, None, None
